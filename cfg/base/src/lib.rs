@@ -1,1 +1,13 @@
-//! (being built)
+//! Words that every stage shares: typed addresses, dense ids, the address map, hashes.
+//!
+//! **Invariant:** knows neither ELF nor instructions.
+
+mod addr;
+mod hash;
+mod id;
+mod map;
+
+pub use addr::{Addr, FileOffset, New, NewAddr, Old, OldAddr, SectionIndex};
+pub use hash::{Digest, digest};
+pub use id::{Id, IndexVec};
+pub use map::{AddressMap, MapError, MapKind, MapRange};
