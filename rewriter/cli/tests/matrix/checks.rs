@@ -1,0 +1,113 @@
+//! Checks on rewritten files that do not depend on what the program does.
+use crate::process::Line;
+use object::{Object as _, ObjectSymbol as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Warnings and errors of `readelf -a`, numbers removed, or an error when it fails.
+pub(crate) fn readelf_complaints(file: &Path, logs: &Path) -> Result<BTreeSet<String>, String> {
+    let line = Line::new(logs, ["readelf", "-aW", &file.to_string_lossy()]);
+    let finished = line.run(logs, LIMIT)?;
+    if !finished.succeeded() {
+        return Err(format!("readelf -aW: {} {}", finished.status, finished.excerpt()));
+    }
+    // Without the addresses, the same complaint about the original and about the output compares equal.
+    let normal = |text: &str| text.chars().filter(|c| !c.is_ascii_hexdigit()).collect::<String>();
+    let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
+    let stdout = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let warnings =
+        stdout.lines().filter(|line| line.contains("Warning:") || line.contains("Error:") || line.contains("<corrupt"));
+    Ok(stderr.lines().chain(warnings).map(normal).collect())
+}
+
+/// Addresses of functions by name.
+pub(crate) type Functions = BTreeMap<Vec<u8>, BTreeSet<u64>>;
+
+/// Function symbols with a size.
+pub(crate) fn functions(file: &Path) -> Result<Functions, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let elf = object::File::parse(&*bytes).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut functions = Functions::new();
+    for symbol in elf.symbols() {
+        if symbol.is_definition() && symbol.kind() == object::SymbolKind::Text && symbol.size() > 0 {
+            let name = symbol.name_bytes().map_err(|error| format!("{}: {error}", file.display()))?;
+            functions.entry(name.to_vec()).or_default().insert(symbol.address());
+        }
+    }
+    Ok(functions)
+}
+
+/// How many functions there are and how many have a new address; an error names a lost symbol.
+pub(crate) fn moved(old: &Functions, new: &Functions) -> Result<(u64, u64), String> {
+    let (mut count, mut moved) = (0, 0);
+    for (name, addresses) in old {
+        let Some(found) = new.get(name) else {
+            return Err(format!("function symbol lost: {}", String::from_utf8_lossy(name)));
+        };
+        if found.len() < addresses.len() {
+            return Err(format!("function symbol lost, one of several: {}", String::from_utf8_lossy(name)));
+        }
+        count += addresses.len() as u64;
+        moved += addresses.difference(found).count() as u64;
+    }
+    Ok((count, moved))
+}
+
+/// A profile in BOLT's text format that marks every second function as called from the first one.
+///
+/// Grammar: `1 FROM OFFSET 1 TO OFFSET MISPREDICTIONS COUNT`; a target offset of 0 is a call. Local
+/// symbols carry an ordinal. Block offsets would need a disassembler, which a test should not share.
+pub(crate) fn synthetic_profile(file: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let elf = object::File::parse(&*bytes).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut names = Vec::new();
+    let mut seen = BTreeSet::new();
+    for symbol in elf.symbols() {
+        let Ok(name) = symbol.name() else { continue };
+        let wanted = symbol.is_definition() && symbol.kind() == object::SymbolKind::Text && symbol.size() > 0;
+        if wanted && seen.insert(name.to_owned()) {
+            let escaped = name.replace('\\', "\\\\").replace(' ', "\\ ");
+            names.push(if symbol.is_local() { format!("{escaped}/1") } else { escaped });
+        }
+    }
+    names.sort();
+    let mut text = String::new();
+    let from = names.iter().find(|name| *name == "main" || *name == "program_main").or(names.first());
+    if let Some(from) = from {
+        for (index, name) in names.iter().enumerate().filter(|(index, _)| index % 2 == 0) {
+            text.push_str(&format!("1 {from} 0 1 {name} 0 0 {}\n", 100 + 7 * (index % 13)));
+        }
+    }
+    Ok(text)
+}
+
+/// Function names of the backtrace that gdb shows at a breakpoint.
+pub(crate) fn gdb_frames(run: &Line, function: &str, logs: &Path) -> Result<Vec<String>, String> {
+    let mut line =
+        Line::new(&run.folder, ["gdb", "-nx", "-batch", "-ex", "set confirm off", "-ex", "set breakpoint pending on"]);
+    line.environment.clone_from(&run.environment);
+    line.environment.push(("DEBUGINFOD_URLS".to_owned(), String::new()));
+    for command in [format!("break {function}"), "run".to_owned(), "bt".to_owned(), "kill".to_owned()] {
+        line.words.extend(["-ex".to_owned(), command]);
+    }
+    line.words.push("--args".to_owned());
+    line.words.extend(run.words.iter().cloned());
+    let finished = line.run(logs, LIMIT)?;
+    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let mut frames = Vec::new();
+    for frame in text.lines().filter(|line| line.starts_with('#')) {
+        // `#1  0x0000000000401136 in main ()` or `#0  f (x=1) at file.c:3`
+        let rest = frame.split_once("  ").map_or("", |(_, rest)| rest);
+        let rest = rest
+            .split_once(" in ")
+            .map_or(rest, |(address, rest)| if address.starts_with("0x") { rest } else { address });
+        frames.push(rest.split(" (").next().unwrap_or_default().to_owned());
+    }
+    if frames.is_empty() {
+        return Err(format!("gdb shows no frames\n{}\n{}", line.shell(), finished.excerpt()));
+    }
+    Ok(frames)
+}
