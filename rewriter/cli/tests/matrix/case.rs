@@ -14,6 +14,7 @@
 //! | `exit` | expected exit status, default 0 |
 //! | `gdb` | a function: the backtrace at its breakpoint must name the same functions before and after |
 //! | `profile` | `instrumented`: counts from an instrumented run where llvm-bolt is installed |
+//! | `skip` | `COMPILER.KIND.LINKER reason`, `*` for any: a combination whose original does not work |
 //! | `stays` | a reason why no function of this program needs to move |
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,8 @@ pub(crate) struct Case {
     pub(crate) gdb: Option<String>,
     pub(crate) instrumented: bool,
     pub(crate) stays: bool,
+    /// Compiler, kind and linker patterns.
+    pub(crate) skip: Vec<[String; 3]>,
 }
 
 pub(crate) const KINDS: [&str; 5] = ["exec", "pie", "so", "static", "static-pie"];
@@ -125,6 +128,7 @@ pub(crate) fn parse(
         gdb: None,
         instrumented: false,
         stays: false,
+        skip: Vec::new(),
     };
     let mut common = default_variant(language);
     for line in source.lines() {
@@ -146,6 +150,13 @@ pub(crate) fn parse(
             "exit" => case.exit = value.parse().map_err(|_| format!("`{line}`: not a number"))?,
             "gdb" => case.gdb = Some(value.to_owned()),
             "profile" if value == "instrumented" => case.instrumented = true,
+            "skip" => {
+                let mut parts = value.split(['.', ' ']).map(str::to_owned);
+                match (parts.next(), parts.next(), parts.next(), parts.next()) {
+                    (Some(compiler), Some(kind), Some(linker), Some(_)) => case.skip.push([compiler, kind, linker]),
+                    _ => return Err(format!("`{line}`: not COMPILER.KIND.LINKER reason")),
+                }
+            }
             "stays" => case.stays = true,
             _ if key == "gcc" || key == "clang" || KINDS.contains(&key) || LINKERS.contains(&key) => {
                 let variant = case.variants.last_mut().unwrap_or(&mut common);

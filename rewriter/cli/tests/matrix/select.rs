@@ -34,9 +34,12 @@ pub(crate) fn builds_of(case: &Case, all: bool) -> Vec<Build<'_>> {
             for kind in &variant.kinds {
                 for linker in &variant.linkers {
                     let matches = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-                    let impossible = IMPOSSIBLE
-                        .iter()
-                        .any(|(c, k, l)| matches(c, compiler) && matches(k, kind) && matches(l, linker));
+                    let impossible =
+                        IMPOSSIBLE.iter().any(|(c, k, l)| matches(c, compiler) && matches(k, kind) && matches(l, linker))
+                            || case
+                                .skip
+                                .iter()
+                                .any(|[c, k, l]| matches(c, compiler) && matches(k, kind) && matches(l, linker));
                     if !impossible {
                         candidates.push(Build { case, variant, compiler, kind, linker });
                     }
