@@ -8,8 +8,10 @@
 
 mod consts;
 mod dynamic;
+mod eh_frame;
 mod error;
 mod file;
+mod lsda;
 mod note;
 mod relocation;
 mod support;
@@ -17,8 +19,10 @@ mod symbol;
 
 pub use consts::{elf, reloc};
 pub use dynamic::{DynamicEntry, DynamicTable};
+pub use eh_frame::{Cie, EhFrame, EhFrameHdr, EhFrameHdrEntry, Fde, Personality, UnwindCursor, UnwindError, eh_pe};
 pub use error::ImageError;
 pub use file::{Header, Image, Section, Segment};
+pub use lsda::{Action, CallSite, Lsda, LsdaTables};
 pub use note::{Note, build_id, notes};
 pub use relocation::{Rela, RelaTable, relr_addresses};
 pub use support::{Unsupported, check_supported};
