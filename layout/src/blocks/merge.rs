@@ -1,0 +1,419 @@
+//! What the merge of two chains of blocks adds to the ext-TSP score.
+//!
+//! A merge cuts chain X before one of its units and joins the pieces with chain Y. Scoring each of
+//! the 3·(n−1)+1 results from scratch is what makes the usual implementations slow. Two facts make
+//! it cheap:
+//!
+//! 1. Y stays whole, so its inner jumps keep their value. Only the *between* jumps gain, and only
+//!    jumps inside X that cross the cut change.
+//! 2. How such a jump changes does not depend on where exactly the cut is: inserting Y makes it
+//!    longer by the size of Y; rotating X turns its distance d into (size of X) − d, the other way
+//!    round. So each inner jump adds one number to a range of cuts, and a difference array sums them
+//!    all in O(jumps + units).
+//!
+//! The difference array adds and subtracts large counts, so its sums carry rounding noise. It only
+//! chooses the cut; the gain of the chosen merge is then summed directly over the jumps that change.
+
+use super::ext_tsp::ExtTspParams;
+use super::units::Units;
+use crate::chains::{Arc, Chains, GAIN_MIN, Join, Merge, Objective, Place};
+
+/// Cuts times between jumps that one evaluation may try. A pair that exceeds it (a dense graph) is
+/// tried at the cuts of its [`NEAR_CUTS_MAX`] most executed jumps only.
+const CUT_TRIALS_MAX: usize = 1 << 15;
+
+/// Cuts that are tried where not all are.
+const NEAR_CUTS_MAX: usize = 16;
+
+/// Steps per unit and jump of the function, after which cutting ends and chains are only appended.
+/// Real functions take about a thousand (see the scaling test); a hostile one stops here.
+const STEPS_PER_ITEM_MAX: u64 = 4_000;
+
+/// Every function may use so many steps.
+const STEPS_FREE: u64 = 1 << 24;
+
+/// The ext-TSP objective over units. Buffers are kept between evaluations.
+pub(super) struct BlockObjective<'a> {
+    params: &'a ExtTspParams,
+    units: &'a Units,
+    steps: u64,
+    steps_max: u64,
+    between: Vec<Between>,
+    cuts: Vec<u32>,
+    /// Gain inside X of inserting something before unit `i`; one longer than X.
+    insert_gain: Vec<f64>,
+    /// Gain inside X of rotating it so that unit `i` comes first; one longer than X.
+    rotate_gain: Vec<f64>,
+}
+
+/// A jump between X and Y; offsets are from the starts of their chains.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    /// From X to Y, else from Y to X.
+    leaves_x: bool,
+    conditional: bool,
+    count: f64,
+    /// Index in X of the unit at X's end of the jump.
+    x_index: u32,
+    /// End of the jump's unit if it leaves X, else start of the target unit.
+    x_offset: u64,
+    /// Likewise in Y.
+    y_offset: u64,
+}
+
+/// Two chains in the roles of X and Y.
+#[derive(Clone, Copy, Debug)]
+struct Roles {
+    x: u32,
+    y: u32,
+    x_bytes: u64,
+    y_bytes: u64,
+    x_has_entry: bool,
+    y_has_entry: bool,
+}
+
+impl Roles {
+    fn swapped(self) -> Self {
+        Self {
+            x: self.y,
+            y: self.x,
+            x_bytes: self.y_bytes,
+            y_bytes: self.x_bytes,
+            x_has_entry: self.y_has_entry,
+            y_has_entry: self.x_has_entry,
+        }
+    }
+
+    /// Whether the entry stays first. (It is the first unit of its chain already.)
+    fn allows(&self, join: Join) -> bool {
+        match join {
+            Join::Append | Join::Insert { .. } => !self.y_has_entry,
+            Join::RotateAfter { .. } => !self.x_has_entry,
+            Join::RotateBefore { .. } => !self.x_has_entry && !self.y_has_entry,
+        }
+    }
+}
+
+impl<'a> BlockObjective<'a> {
+    pub(super) fn new(params: &'a ExtTspParams, units: &'a Units) -> Self {
+        let items = (units.nodes.len() + units.arcs.len()) as u64;
+        Self {
+            params,
+            units,
+            steps: 0,
+            steps_max: STEPS_FREE + STEPS_PER_ITEM_MAX * items,
+            between: Vec::new(),
+            cuts: Vec::new(),
+            insert_gain: Vec::new(),
+            rotate_gain: Vec::new(),
+        }
+    }
+
+    /// Steps of the inner loops so far.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    fn value(&self, arc: u32, src_end: u64, dst_start: u64) -> f64 {
+        self.params.jump_value(
+            self.units.arc_conditional[arc as usize],
+            self.units.arc_counts[arc as usize],
+            src_end,
+            dst_start,
+        )
+    }
+
+    /// The best merge with the roles fixed.
+    fn best_with_roles(
+        &mut self,
+        chains: &Chains<'_>,
+        roles: Roles,
+        arcs: &[u32],
+    ) -> Option<Merge> {
+        self.collect_between(chains, roles, arcs);
+        let mut best = Merge {
+            gain: GAIN_MIN,
+            first: roles.x,
+            second: roles.y,
+            join: Join::Append,
+        };
+        if roles.allows(Join::Append) {
+            best.gain = best.gain.max(self.between_value(roles, Join::Append, 0));
+        }
+        self.choose_cuts(chains, roles);
+        let mut cut_gain_best = best.gain;
+        let mut cut_best = None;
+        if !self.cuts.is_empty() {
+            self.sum_inner(chains, roles);
+            let cuts = std::mem::take(&mut self.cuts);
+            for &at in &cuts {
+                let inserted = (Join::Insert { at }, self.insert_gain[at as usize]);
+                let rotated = self.rotate_gain[at as usize];
+                let before = (Join::RotateBefore { at }, rotated);
+                let after = (Join::RotateAfter { at }, rotated);
+                let cut_offset = cut_offset(chains, roles.x, at);
+                for (join, inner_gain) in [inserted, after, before] {
+                    if roles.allows(join) {
+                        let gain = inner_gain + self.between_value(roles, join, cut_offset);
+                        if gain > cut_gain_best + GAIN_MIN {
+                            cut_gain_best = gain;
+                            cut_best = Some(join);
+                        }
+                    }
+                }
+            }
+            self.cuts = cuts;
+        }
+        if let Some(join) = cut_best {
+            let gain = self.exact_gain(chains, roles, join);
+            if gain > best.gain {
+                best = Merge { gain, join, ..best };
+            }
+        }
+        (best.gain > GAIN_MIN).then_some(best)
+    }
+
+    fn collect_between(&mut self, chains: &Chains<'_>, roles: Roles, arcs: &[u32]) {
+        self.steps += arcs.len() as u64;
+        self.between.clear();
+        for &arc in arcs {
+            let Arc { src, dst } = chains.arc(arc);
+            let (src_place, dst_place) = (chains.place(src), chains.place(dst));
+            let src_end = src_place.offset_bytes + chains.node_size_bytes(src);
+            let leaves_x = src_place.chain == roles.x;
+            let (x_place, x_offset, y_offset) = if leaves_x {
+                (src_place, src_end, dst_place.offset_bytes)
+            } else {
+                (dst_place, dst_place.offset_bytes, src_end)
+            };
+            self.between.push(Between {
+                leaves_x,
+                conditional: self.units.arc_conditional[arc as usize],
+                count: self.units.arc_counts[arc as usize],
+                x_index: x_place.index,
+                x_offset,
+                y_offset,
+            });
+        }
+    }
+
+    /// What the between jumps are worth after `join`, whose cut is at `cut_offset` bytes.
+    fn between_value(&mut self, roles: Roles, join: Join, cut_offset: u64) -> f64 {
+        self.steps += self.between.len() as u64;
+        let first_piece_bytes = cut_offset;
+        let second_piece_bytes = roles.x_bytes - cut_offset;
+        // Where Y starts, and what is added to the offsets of X before and after the cut. The
+        // offsets after the cut are at least `cut_offset`, so the subtraction comes last.
+        let (at, y_start, add_before, add_after, subtract_after) = match join {
+            Join::Append => (u32::MAX, roles.x_bytes, 0, 0, 0),
+            Join::Insert { at } => (at, first_piece_bytes, 0, roles.y_bytes, 0),
+            Join::RotateAfter { at } => (
+                at,
+                0,
+                roles.y_bytes + second_piece_bytes,
+                roles.y_bytes,
+                first_piece_bytes,
+            ),
+            Join::RotateBefore { at } => {
+                (at, roles.x_bytes, second_piece_bytes, 0, first_piece_bytes)
+            }
+        };
+        let mut sum = 0.0;
+        for jump in &self.between {
+            let x = if jump.x_index < at {
+                jump.x_offset + add_before
+            } else {
+                jump.x_offset + add_after - subtract_after
+            };
+            let y = y_start + jump.y_offset;
+            let (src_end, dst_start) = if jump.leaves_x { (x, y) } else { (y, x) };
+            sum += self
+                .params
+                .jump_value(jump.conditional, jump.count, src_end, dst_start);
+        }
+        sum
+    }
+
+    /// Decides at which units X is cut: everywhere in short chains, else where a between jump could
+    /// become a fallthrough.
+    fn choose_cuts(&mut self, chains: &Chains<'_>, roles: Roles) {
+        self.cuts.clear();
+        let units = chains.chain(roles.x).nodes.len() as u32;
+        if units < 2 || self.steps > self.steps_max {
+            return;
+        }
+        if units as usize <= self.params.split_units_max
+            && units as usize * self.between.len() <= CUT_TRIALS_MAX
+        {
+            self.cuts.extend(1..units);
+            return;
+        }
+        let mut near: Vec<(f64, u32)> = (self.between.iter())
+            .filter_map(|jump| {
+                let (touches_end_of_y, at) = if jump.leaves_x {
+                    (jump.y_offset == 0, jump.x_index + 1)
+                } else {
+                    (jump.y_offset == roles.y_bytes, jump.x_index)
+                };
+                (touches_end_of_y && (1..units).contains(&at)).then_some((jump.count, at))
+            })
+            .collect();
+        self.steps += self.between.len() as u64;
+        near.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+        near.truncate(NEAR_CUTS_MAX);
+        self.cuts.extend(near.into_iter().map(|(_, at)| at));
+        self.cuts.sort_unstable();
+        self.cuts.dedup();
+    }
+
+    /// Fills `insert_gain` and `rotate_gain` for X.
+    fn sum_inner(&mut self, chains: &Chains<'_>, roles: Roles) {
+        let chain = chains.chain(roles.x);
+        let units = chain.nodes.len();
+        self.steps += (units + chain.inner_arcs.len()) as u64;
+        for gains in [&mut self.insert_gain, &mut self.rotate_gain] {
+            gains.clear();
+            gains.resize(units + 1, 0.0);
+        }
+        for &arc in &chain.inner_arcs {
+            let jump = Inner::new(chains, arc);
+            let (inserted, rotated) = self.inner_gains(arc, jump, roles);
+            // The cuts that the jump crosses are low+1 ..= high.
+            let (low, high) = (jump.low() as usize, jump.high() as usize);
+            self.insert_gain[low + 1] += inserted;
+            self.rotate_gain[low + 1] += rotated;
+            if high < units {
+                self.insert_gain[high + 1] -= inserted;
+                self.rotate_gain[high + 1] -= rotated;
+            }
+        }
+        for gains in [&mut self.insert_gain, &mut self.rotate_gain] {
+            let mut sum = 0.0;
+            for gain in gains {
+                sum += *gain;
+                *gain = sum;
+            }
+        }
+    }
+
+    /// What a jump inside X gains if Y is inserted into it, and if X is rotated across it.
+    fn inner_gains(&self, arc: u32, jump: Inner, roles: Roles) -> (f64, f64) {
+        let Inner {
+            src_end, dst_start, ..
+        } = jump;
+        let old = self.value(arc, src_end, dst_start);
+        let (inserted, rotated) = if jump.is_forward() {
+            (
+                self.value(arc, src_end, dst_start + roles.y_bytes),
+                self.value(arc, src_end + roles.x_bytes, dst_start),
+            )
+        } else {
+            (
+                self.value(arc, src_end + roles.y_bytes, dst_start),
+                self.value(arc, src_end, dst_start + roles.x_bytes),
+            )
+        };
+        (inserted - old, rotated - old)
+    }
+
+    /// The gain of `join`, summed over the jumps that change and no others.
+    fn exact_gain(&mut self, chains: &Chains<'_>, roles: Roles, join: Join) -> f64 {
+        let (at, rotates) = match join {
+            Join::Append => return self.between_value(roles, join, 0),
+            Join::Insert { at } => (at, false),
+            Join::RotateAfter { at } | Join::RotateBefore { at } => (at, true),
+        };
+        let chain = chains.chain(roles.x);
+        self.steps += chain.inner_arcs.len() as u64;
+        let mut gain = 0.0;
+        for &arc in &chain.inner_arcs {
+            let jump = Inner::new(chains, arc);
+            if jump.low() < at && at <= jump.high() {
+                let (inserted, rotated) = self.inner_gains(arc, jump, roles);
+                gain += if rotates { rotated } else { inserted };
+            }
+        }
+        gain + self.between_value(roles, join, cut_offset(chains, roles.x, at))
+    }
+}
+
+/// A jump inside X.
+#[derive(Clone, Copy, Debug)]
+struct Inner {
+    src_index: u32,
+    dst_index: u32,
+    src_end: u64,
+    dst_start: u64,
+}
+
+impl Inner {
+    fn new(chains: &Chains<'_>, arc: u32) -> Self {
+        let Arc { src, dst } = chains.arc(arc);
+        let (src_place, dst_place): (Place, Place) = (chains.place(src), chains.place(dst));
+        Self {
+            src_index: src_place.index,
+            dst_index: dst_place.index,
+            src_end: src_place.offset_bytes + chains.node_size_bytes(src),
+            dst_start: dst_place.offset_bytes,
+        }
+    }
+
+    fn is_forward(&self) -> bool {
+        self.src_index < self.dst_index
+    }
+
+    fn low(&self) -> u32 {
+        self.src_index.min(self.dst_index)
+    }
+
+    fn high(&self) -> u32 {
+        self.src_index.max(self.dst_index)
+    }
+}
+
+/// Bytes of the chain before its unit `at`.
+fn cut_offset(chains: &Chains<'_>, chain: u32, at: u32) -> u64 {
+    chains
+        .place(chains.chain(chain).nodes[at as usize])
+        .offset_bytes
+}
+
+impl Objective for BlockObjective<'_> {
+    fn best_merge(
+        &mut self,
+        chains: &Chains<'_>,
+        a: u32,
+        b: u32,
+        between: &[u32],
+    ) -> Option<Merge> {
+        self.steps += 1;
+        let (chain_a, chain_b) = (chains.chain(a), chains.chain(b));
+        if chain_a.nodes.len() + chain_b.nodes.len() > self.params.chain_units_max {
+            return None;
+        }
+        let (density_a, density_b) = (chain_a.density(), chain_b.density());
+        if density_a.max(density_b) > density_a.min(density_b) * self.params.density_ratio_max {
+            return None;
+        }
+        let (x, y) = if chain_a.head() <= chain_b.head() {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        let roles = Roles {
+            x,
+            y,
+            x_bytes: chains.chain(x).size_bytes,
+            y_bytes: chains.chain(y).size_bytes,
+            x_has_entry: chains.chain(x).head() == 0,
+            y_has_entry: chains.chain(y).head() == 0,
+        };
+        let one = self.best_with_roles(chains, roles, between);
+        let other = self.best_with_roles(chains, roles.swapped(), between);
+        match (one, other) {
+            (Some(one), Some(other)) if other.gain > one.gain + GAIN_MIN => Some(other),
+            (Some(one), _) => Some(one),
+            (None, other) => other,
+        }
+    }
+}
