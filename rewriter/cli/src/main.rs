@@ -1,2 +1,25 @@
-//! The command line.
-fn main() {}
+//! The command line: arguments, files, exit codes; everything else is in the crates below.
+
+mod args;
+mod commands;
+mod input;
+mod outcome;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap's own wish is 2 for errors and 0 for --help and --version.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(outcome::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(stop) => stop.report(),
+    }
+}

@@ -1,0 +1,376 @@
+//! Free, rigid or pinned: what may happen to each function, and the labels inside them.
+
+use postlink_base::Id;
+
+use crate::code_relocs::CodeRelocs;
+use crate::discover::{Extent, is_padding};
+use crate::program::{find_function, sorted_range};
+use crate::recover::LandingPads;
+use crate::scan::{Scan, possible_targets};
+use crate::{Class, DataRef, DataRefKind, Evidence, FixupKind, Function, FunctionId, Program, Reason};
+
+pub(crate) struct Facts<'a, 'd> {
+    pub(crate) extents: &'a [Extent],
+    pub(crate) scans: &'a [Scan],
+    pub(crate) landing_pads: &'a [LandingPads],
+    pub(crate) symbol_addrs: &'a [u64],
+    pub(crate) objects: &'a [(u64, u64)],
+    pub(crate) doubtful_targets: &'a [u64],
+    pub(crate) doubtful_ranges: &'a [(u64, u64)],
+    pub(crate) roots: &'a [FunctionId],
+    pub(crate) relocs: &'a CodeRelocs<'d>,
+}
+
+/// Lowers a class; the first reason for the lowest class is the one that is kept.
+fn lower(function: &mut Function, class: Class, reason: Reason) {
+    if class > function.class {
+        function.class = class;
+        function.reason = Some(reason);
+    }
+}
+
+pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    own_facts(program, facts);
+    unwind_facts(program, facts);
+    indirect_jumps(program, facts);
+    references(program, facts);
+    gaps(program, facts);
+    doubts(program, facts);
+    ends(program);
+    let mut interior: Vec<(u64, DataRefKind)> = program
+        .data_refs
+        .iter()
+        .filter(|data_ref| {
+            program.function_at(data_ref.target).is_some_and(|id| program.functions[id].start != data_ref.target)
+        })
+        .map(|data_ref| (data_ref.target, data_ref.kind))
+        .collect();
+    interior.sort_unstable();
+    interior.dedup();
+    program.interior_data_targets = interior;
+}
+
+/// What the function's own bytes and symbols say.
+fn own_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let movable = program.movable_sections.clone();
+    for ((function, extent), scan) in program.functions.as_mut_slice().iter_mut().zip(facts.extents).zip(facts.scans) {
+        if extent.stub || !movable.contains(&extent.section) {
+            lower(function, Class::Pinned, Reason::SectionStays);
+        }
+        if extent.overlapping {
+            lower(function, Class::Rigid, Reason::OverlappingSymbols);
+        }
+        if let Some(reason) = scan.rigid {
+            lower(function, Class::Rigid, reason);
+        }
+        if let Some(reason) = scan.pinned {
+            lower(function, Class::Pinned, reason);
+        }
+        function.traits.must_relay = scan.short_branch_out;
+    }
+}
+
+/// FDEs and LSDAs: at most one FDE, from the first byte on; landing pads at instructions of the
+/// function itself.
+fn unwind_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let Some(eh_frame) = program.eh_frame.take() else { return };
+    let mut pads = facts.landing_pads.iter().peekable();
+    let mut all_pads: Vec<u64> = Vec::new();
+    let mut foreign_pads: Vec<u64> = Vec::new();
+    for (index, fde) in eh_frame.fdes.iter().enumerate() {
+        let own_pads = pads.next_if(|pads| pads.fde as usize == index);
+        if fde.dead || fde.pc_end <= fde.pc_begin {
+            continue;
+        }
+        let Some(id) = find_function(program.functions.as_slice(), fde.pc_begin) else { continue };
+        let rest_is_padding = {
+            let function = &program.functions[id];
+            fde.pc_end >= function.end || {
+                let rest = program.image.bytes_at(fde.pc_end, function.end - fde.pc_end).unwrap_or(&[]);
+                is_padding(rest, fde.pc_end)
+            }
+        };
+        let function = &mut program.functions[id];
+        if fde.pc_begin == function.start && function.fde.is_none() && rest_is_padding {
+            function.fde = u32::try_from(index).ok();
+        } else {
+            lower(function, Class::Rigid, Reason::UnwindInconsistent);
+        }
+        match own_pads.map(|own| &own.pads) {
+            None => {}
+            Some(Err(())) => lower(function, Class::Pinned, Reason::LsdaNotUnderstood),
+            Some(Ok(own)) => {
+                for &pad in own {
+                    let inside = function.contains(pad);
+                    if inside {
+                        all_pads.push(pad);
+                    } else {
+                        // The distance to a landing pad elsewhere is stored in the table: neither
+                        // side may move.
+                        lower(function, Class::Pinned, Reason::LsdaNotUnderstood);
+                        foreign_pads.push(pad);
+                    }
+                }
+            }
+        }
+    }
+    for pad in foreign_pads {
+        if let Some(id) = find_function(program.functions.as_slice(), pad) {
+            lower(&mut program.functions[id], Class::Pinned, Reason::LsdaNotUnderstood);
+        }
+    }
+    all_pads.sort_unstable();
+    all_pads.dedup();
+    program.landing_pads = all_pads;
+    program.eh_frame = Some(eh_frame);
+}
+
+/// Indirect jumps need an explanation: a table, relocated labels, or a value loaded from elsewhere
+/// (a tail call). A register computed by adding is none of these unless the function reads a table.
+fn indirect_jumps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let mut has_table = vec![false; program.functions.len()];
+    for table in &program.tables {
+        for id in [table.owner, facts.roots.get(table.owner.index()).copied().unwrap_or(table.owner)] {
+            if let Some(flag) = has_table.get_mut(id.index()) {
+                *flag = true;
+            }
+        }
+    }
+    let mut tainted: Vec<u64> = Vec::new();
+    for (index, scan) in facts.scans.iter().enumerate() {
+        let id = FunctionId::from_index(index);
+        let root = facts.roots.get(index).copied().unwrap_or(id);
+        let explained = has_table.get(index).copied().unwrap_or(false)
+            || has_table.get(root.index()).copied().unwrap_or(false);
+        if scan.computed_jumps == 0 || explained {
+            continue;
+        }
+        lower(&mut program.functions[id], Class::Rigid, Reason::UnknownIndirectJump);
+        // The sum may start at any code address that the function takes.
+        tainted.extend(
+            program.fixups[id]
+                .iter()
+                .filter(|fixup| fixup.kind == FixupKind::Address || !fixup.kind.is_pc_relative())
+                .map(|fixup| fixup.target),
+        );
+    }
+    for target in tainted {
+        if let Some(id) = program.function_at(target) {
+            lower(&mut program.functions[id], Class::Pinned, Reason::AddressArithmetic);
+        }
+    }
+}
+
+/// Labels: every place inside a function that something else refers to.
+fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let mut labels: Vec<u64> = program.landing_pads.clone();
+    let mut lowered: Vec<(FunctionId, Class, Reason)> = Vec::new();
+    let mut refer = |program: &Program<'_>, target: u64, from: Option<(FunctionId, FixupKind)>, symbol: bool| {
+        let Some(id) = program.function_at(target) else { return };
+        let function = &program.functions[id];
+        if function.start == target {
+            return;
+        }
+        if !program.inst_starts.get(target) {
+            if !symbol {
+                lowered.push((id, Class::Rigid, Reason::ReferenceIntoInstruction));
+            }
+            return;
+        }
+        labels.push(target);
+        match from {
+            Some((source, _)) if source == id => {}
+            // A lea of a place inside another function: a label used as a value.
+            Some((_, FixupKind::Address | FixupKind::Abs32 | FixupKind::Abs32S | FixupKind::Delta64)) => {
+                lowered.push((id, Class::Rigid, Reason::InteriorAddressTaken));
+            }
+            Some((_, FixupKind::Memory | FixupKind::Pc64 | FixupKind::Pc32Field)) => {
+                lowered.push((id, Class::Pinned, Reason::DataInCode));
+            }
+            _ => {}
+        }
+    };
+    for (id, fixups) in program.fixups.iter_enumerated() {
+        for fixup in fixups {
+            refer(program, fixup.target, Some((id, fixup.kind)), false);
+        }
+    }
+    for data_ref in &program.data_refs {
+        refer(program, data_ref.target, None, false);
+    }
+    for &addr in facts.symbol_addrs {
+        refer(program, addr, None, true);
+    }
+    refer(program, program.image.header().entry, None, false);
+    labels.sort_unstable();
+    labels.dedup();
+    program.labels = labels;
+    for (id, class, reason) in lowered {
+        lower(&mut program.functions[id], class, reason);
+    }
+}
+
+/// What stands between the functions: padding is free space; anything else stays, and what it might
+/// refer to if it were code stays too.
+fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let mut referenced: Vec<u64> = Vec::new();
+    for (_, fixups) in program.fixups.iter_enumerated() {
+        referenced.extend(fixups.iter().map(|fixup| fixup.target).filter(|&target| in_gap(program, target)));
+    }
+    referenced.extend(program.data_refs.iter().map(|data_ref| data_ref.target).filter(|&target| in_gap(program, target)));
+    referenced.extend(facts.objects.iter().map(|object| object.0).filter(|&addr| in_gap(program, addr)));
+    referenced.sort_unstable();
+    let mut obstacles: Vec<(u64, u64)> = Vec::new();
+    let mut doubtful: Vec<u64> = Vec::new();
+    let mut words: Vec<DataRef> = Vec::new();
+    for &section in &program.movable_sections {
+        let Some(header) = program.image.sections().get(section) else { continue };
+        let (section_start, section_end) = (header.addr, header.addr + header.size);
+        let functions = program.functions.as_slice();
+        let first = functions.partition_point(|function| function.start < section_start);
+        let mut at = section_start;
+        let bounds = functions
+            .iter()
+            .skip(first)
+            .take_while(|function| function.start < section_end)
+            .map(|function| (function.start, function.end))
+            .chain(std::iter::once((section_end, section_end)));
+        for (start, end) in bounds {
+            if start > at {
+                let bytes = program.image.bytes_at(at, start - at).unwrap_or(&[]);
+                let padding = is_padding(bytes, at);
+                if !padding || !sorted_range(&referenced, at, start).is_empty() {
+                    obstacles.push((at, start));
+                }
+                if !padding {
+                    doubtful.extend(possible_targets(bytes, at));
+                    gap_relocations(program, facts, at, start, &mut words, &mut doubtful);
+                }
+            }
+            at = end;
+        }
+    }
+    program.obstacles = obstacles;
+    program.data_refs.extend(words);
+    program.data_refs.sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
+    pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
+}
+
+fn in_gap(program: &Program<'_>, addr: u64) -> bool {
+    program.image.exec_section_at(addr).is_some() && program.function_at(addr).is_none()
+}
+
+fn gap_relocations(
+    program: &Program<'_>,
+    facts: &Facts<'_, '_>,
+    start: u64,
+    end: u64,
+    words: &mut Vec<DataRef>,
+    doubtful: &mut Vec<u64>,
+) {
+    for rela in facts.relocs.in_range(start, end) {
+        let Some(value) = facts.relocs.symbol_value(&rela) else { continue };
+        let word = program.image.bytes_at(rela.offset, 8).and_then(|bytes| bytes.first_chunk::<8>());
+        let target = word.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        match (rela.kind, program.image.offset_of(rela.offset)) {
+            (postlink_image::reloc::R64, Some(file_offset)) if program.image.exec_section_at(target).is_some() => {
+                let kind = DataRefKind::Abs64;
+                words.push(DataRef { file_offset, addr: rela.offset, target, kind, evidence: Evidence::Reloc });
+            }
+            _ => doubtful.extend([value, value.wrapping_add_signed(rela.addend)]),
+        }
+    }
+}
+
+fn pin_targets(program: &mut Program<'_>, targets: &[u64], reason: Reason) {
+    for &target in targets {
+        if let Some(id) = program.function_at(target) {
+            lower(&mut program.functions[id], Class::Pinned, reason);
+        }
+    }
+}
+
+/// References that are not understood.
+fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    for scan in facts.scans {
+        pin_targets(program, &scan.doubtful_targets, Reason::UnexplainedCodeReference);
+        pin_targets(program, &scan.code_read_as_data, Reason::DataInCode);
+    }
+    pin_targets(program, facts.doubtful_targets, Reason::UnexplainedCodeReference);
+    for &(low, high) in facts.doubtful_ranges {
+        let first = program.functions.as_slice().partition_point(|function| function.end <= low);
+        let last = program.functions.as_slice().partition_point(|function| function.start <= high);
+        for index in first..last {
+            let id = FunctionId::from_index(index);
+            lower(&mut program.functions[id], Class::Pinned, Reason::UnexplainedTableEntry);
+        }
+    }
+}
+
+/// Functions that run into the next one, and short branches between functions.
+fn ends(program: &mut Program<'_>) {
+    for index in 0..program.functions.len() {
+        let id = FunctionId::from_index(index);
+        if program.functions[id].traits.falls_through {
+            if program.fallthrough_target(id).is_some() {
+                program.functions[id].traits.must_relay = true;
+            } else {
+                lower(&mut program.functions[id], Class::Pinned, Reason::FallsOffTheEnd);
+            }
+        }
+        let function = &mut program.functions[id];
+        if function.traits.must_relay && function.class == Class::Rigid {
+            let falls = function.traits.falls_through;
+            lower(function, Class::Pinned, if falls { Reason::FallsOffTheEnd } else { Reason::ShortBranchOut });
+        }
+    }
+    let mut stays: Vec<bool> = program.functions.iter().map(|function| function.class == Class::Pinned).collect();
+    program.spread_stays(&mut stays);
+    for (id, stays) in (0..stays.len()).map(FunctionId::from_index).zip(stays) {
+        if stays {
+            lower(&mut program.functions[id], Class::Pinned, Reason::ShortBranchOut);
+        }
+    }
+}
+
+impl Program<'_> {
+    /// Where control goes that runs past the end of a function: the next function's entry.
+    pub fn fallthrough_target(&self, id: FunctionId) -> Option<u64> {
+        let end = self.functions[id].end;
+        let next = self.functions.get(FunctionId(id.0.checked_add(1)?))?;
+        if next.section != self.functions[id].section || next.start < end {
+            return None;
+        }
+        let gap = self.image.bytes_at(end, next.start - end)?;
+        let nops_only = is_padding(gap, end) && !gap.iter().any(|&byte| byte == 0xcc) && (gap.first() != Some(&0));
+        (gap.is_empty() || nops_only).then_some(next.start)
+    }
+
+    /// Given which functions stay where they are, adds those that must stay because of them: what a
+    /// staying function runs into or reaches by a short branch only.
+    pub fn spread_stays(&self, stays: &mut [bool]) {
+        let mut work: Vec<usize> =
+            stays.iter().enumerate().filter(|&(_, &stays)| stays).map(|(index, _)| index).collect();
+        while let Some(index) = work.pop() {
+            let id = FunctionId::from_index(index);
+            let Some(function) = self.functions.get(id) else { continue };
+            let mut reached: Vec<u64> = Vec::new();
+            if function.traits.falls_through {
+                reached.extend(self.fallthrough_target(id));
+            }
+            reached.extend(
+                self.fixups[id].iter().filter(|fixup| fixup.kind == FixupKind::Branch8).map(|fixup| fixup.target),
+            );
+            for target in reached {
+                if let Some(other) = self.function_at(target)
+                    && let Some(flag) = stays.get_mut(other.index())
+                    && !*flag
+                {
+                    *flag = true;
+                    work.push(other.index());
+                }
+            }
+        }
+    }
+}

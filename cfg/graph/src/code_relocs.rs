@@ -1,0 +1,116 @@
+//! The static relocations of executable sections, by address.
+
+use postlink_image::{Image, Rela, RelaTable, SymbolTable, elf, reloc};
+
+/// The relocations that describe one executable section, sorted by address.
+pub(crate) struct CodeRelocs<'d> {
+    sections: Vec<(u64, u64, Sorted<'d>)>,
+    symbols: Option<SymbolTable<'d>>,
+}
+
+enum Sorted<'d> {
+    /// The table was sorted already, as linkers usually leave it: no copy.
+    InPlace(RelaTable<'d>),
+    Copied(Vec<Rela>),
+}
+
+impl Sorted<'_> {
+    fn get(&self, index: usize) -> Option<Rela> {
+        match self {
+            Self::InPlace(table) => table.get(index),
+            Self::Copied(list) => list.get(index).copied(),
+        }
+    }
+    fn len(&self) -> usize {
+        match self {
+            Self::InPlace(table) => table.len(),
+            Self::Copied(list) => list.len(),
+        }
+    }
+    fn lower_bound(&self, addr: u64) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle).is_some_and(|rela| rela.offset < addr) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+}
+
+impl<'d> CodeRelocs<'d> {
+    pub(crate) fn read(image: &Image<'d>) -> Self {
+        let mut sections = Vec::new();
+        for &(start, end, section) in image.exec_ranges() {
+            let tables: Vec<_> =
+                image.static_relocations().filter(|&(_, target)| target == section).map(|(table, _)| table).collect();
+            let sorted = match tables.as_slice() {
+                [] => continue,
+                [one] if is_sorted(&image.rela_table(*one)) => Sorted::InPlace(image.rela_table(*one)),
+                many => {
+                    let mut list: Vec<Rela> =
+                        many.iter().flat_map(|&table| image.rela_table(table).iter()).collect();
+                    list.sort_by_key(|rela| rela.offset);
+                    Sorted::Copied(list)
+                }
+            };
+            sections.push((start, end, sorted));
+        }
+        Self { sections, symbols: image.symtab() }
+    }
+
+    /// Relocations whose field starts in `start..end`, sorted by address.
+    pub(crate) fn in_range(&self, start: u64, end: u64) -> impl Iterator<Item = Rela> {
+        let index = self.sections.partition_point(|section| section.0 <= start).checked_sub(1);
+        let sorted = index.and_then(|index| self.sections.get(index)).filter(|section| start < section.1);
+        let first = sorted.map_or(0, |section| section.2.lower_bound(start));
+        (first..)
+            .map_while(move |index| sorted.and_then(|section| section.2.get(index)))
+            .take_while(move |rela| rela.offset < end)
+    }
+
+    /// The value of a relocation's symbol, if it is defined at an address of this file.
+    pub(crate) fn symbol_value(&self, rela: &Rela) -> Option<u64> {
+        symbol_value(self.symbols.as_ref()?, rela)
+    }
+}
+
+/// The value of a relocation's symbol, if it is an address of this file.
+pub(crate) fn symbol_value(symbols: &SymbolTable<'_>, rela: &Rela) -> Option<u64> {
+    let symbol = symbols.get(rela.symbol as usize)?;
+    (symbol.is_defined() && symbol.kind() != elf::STT_TLS).then_some(symbol.value)
+}
+
+fn is_sorted(table: &RelaTable<'_>) -> bool {
+    let mut last = 0;
+    table.iter().all(|rela| {
+        let ordered = rela.offset >= last;
+        last = rela.offset;
+        ordered
+    })
+}
+
+/// Relocation types that never stand for a code address: TLS offsets, sizes, markers.
+pub(crate) const fn is_irrelevant(kind: u32) -> bool {
+    matches!(
+        kind,
+        reloc::NONE
+            | reloc::DTPMOD64
+            | reloc::DTPOFF64
+            | reloc::TPOFF64
+            | reloc::TLSGD
+            | reloc::TLSLD
+            | reloc::DTPOFF32
+            | reloc::GOTTPOFF
+            | reloc::TPOFF32
+            | reloc::SIZE32
+            | reloc::SIZE64
+            | reloc::GOTPC32_TLSDESC
+            | reloc::TLSDESC_CALL
+            | reloc::TLSDESC
+            | 44
+            | 45
+            | 47
+            | 48
+            | 50
+    )
+}

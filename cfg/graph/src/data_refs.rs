@@ -1,0 +1,231 @@
+//! References to code from outside of code: relocated words, dynamic relocations, RELR, the GOT.
+
+use postlink_image::{DynamicTable, Image, elf, relr_addresses, reloc};
+
+use crate::code_relocs::is_irrelevant;
+use crate::{DataRef, DataRefKind, Evidence};
+
+/// A 4-byte word with a PC-relative relocation against code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pc32Word {
+    pub(crate) addr: u64,
+    pub(crate) file_offset: u64,
+    /// The word's content.
+    pub(crate) value: i32,
+}
+
+/// Everything that data says about code, before jump tables are told apart.
+#[derive(Default)]
+pub(crate) struct DataRefs {
+    pub(crate) refs: Vec<DataRef>,
+    /// Sorted by address.
+    pub(crate) pc32: Vec<Pc32Word>,
+    /// Code addresses that something may refer to in a way that is not understood.
+    pub(crate) doubtful_targets: Vec<u64>,
+}
+
+/// Finds all references to code from data. `got_slots` are slots that code reads as the address of a
+/// symbol of this file, `inline_words` absolute words between instructions.
+pub(crate) fn collect(image: &Image<'_>, got_slots: &[(u64, u64)], inline_words: &[u64]) -> DataRefs {
+    let mut found = DataRefs::default();
+    // Words that the dynamic linker writes; sorted.
+    let mut governed = dynamic(image, &mut found);
+    governed.sort_unstable();
+    governed.dedup();
+    static_relocations(image, &governed, &mut found);
+    for &addr in inline_words {
+        absolute_word(image, addr, Evidence::Reloc, &mut found);
+    }
+    for &(slot, _) in got_slots {
+        if governed.binary_search(&slot).is_err() {
+            absolute_word(image, slot, Evidence::Reloc, &mut found);
+        }
+    }
+    for entry in DynamicTable::read(image).entries {
+        if matches!(entry.tag, elf::DT_INIT | elf::DT_FINI) && image.exec_section_at(entry.value).is_some() {
+            found.refs.push(DataRef {
+                file_offset: entry.value_offset,
+                addr: 0,
+                target: entry.value,
+                kind: DataRefKind::Abs64,
+                evidence: Evidence::Dynamic,
+            });
+        }
+    }
+    found.refs.sort_unstable_by_key(|data_ref| (data_ref.file_offset, data_ref.kind, data_ref.evidence));
+    found.refs.dedup_by_key(|data_ref| data_ref.file_offset);
+    found.pc32.sort_unstable();
+    found.pc32.dedup_by_key(|word| word.addr);
+    unexplained_got_words(image, &governed, &mut found);
+    found
+}
+
+fn absolute_word(image: &Image<'_>, addr: u64, evidence: Evidence, found: &mut DataRefs) {
+    let Some(file_offset) = image.offset_of(addr) else { return };
+    let Some(target) = read_u64(image, addr) else { return };
+    if image.exec_section_at(target).is_some() {
+        found.refs.push(DataRef { file_offset, addr, target, kind: DataRefKind::Abs64, evidence });
+    }
+}
+
+fn read_u64(image: &Image<'_>, addr: u64) -> Option<u64> {
+    image.bytes_at(addr, 8)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Dynamic relocations and RELR; returns the addresses of the words that they govern.
+fn dynamic(image: &Image<'_>, found: &mut DataRefs) -> Vec<u64> {
+    let mut governed = Vec::new();
+    for table_index in image.dynamic_relocations() {
+        let Some(section) = image.sections().get(table_index) else { continue };
+        let symbols = image.symbol_table(section.link as usize);
+        for (index, rela) in image.rela_table(table_index).iter().enumerate() {
+            governed.push(rela.offset);
+            match rela.kind {
+                reloc::RELATIVE | reloc::IRELATIVE | reloc::RELATIVE64 => {
+                    let target = rela.addend.cast_unsigned();
+                    if image.exec_section_at(target).is_none() {
+                        continue;
+                    }
+                    let addend_offset = section.offset + index as u64 * 24 + 16;
+                    found.refs.push(DataRef {
+                        file_offset: addend_offset,
+                        addr: 0,
+                        target,
+                        kind: DataRefKind::Abs64,
+                        evidence: Evidence::Dynamic,
+                    });
+                    // Some linkers also store the address in the word itself. For an IRELATIVE slot the
+                    // word is the lazy PLT address instead, which stays.
+                    if read_u64(image, rela.offset) == Some(target) {
+                        absolute_word(image, rela.offset, Evidence::Dynamic, found);
+                    }
+                }
+                reloc::R64 | reloc::GLOB_DAT | reloc::JUMP_SLOT => {
+                    // The dynamic linker adds the addend to wherever the symbol went: right for the
+                    // symbol itself, wrong for a place behind it if the function is rearranged.
+                    let symbol = symbols.as_ref().and_then(|table| table.get(rela.symbol as usize));
+                    if let Some(symbol) = symbol.filter(|symbol| symbol.is_defined())
+                        && image.exec_section_at(symbol.value).is_some()
+                    {
+                        if rela.addend != 0 && rela.kind == reloc::R64 {
+                            found.doubtful_targets.push(symbol.value);
+                            found.doubtful_targets.push(symbol.value.wrapping_add_signed(rela.addend));
+                        }
+                        let nominal = symbol.value.wrapping_add_signed(rela.addend);
+                        if read_u64(image, rela.offset) == Some(nominal) {
+                            absolute_word(image, rela.offset, Evidence::Dynamic, found);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    for section in image.sections().iter().filter(|section| section.is_alloc() && section.kind == elf::SHT_RELR) {
+        for addr in relr_addresses(image.section_data(section)) {
+            governed.push(addr);
+            absolute_word(image, addr, Evidence::Dynamic, found);
+        }
+    }
+    governed
+}
+
+/// Sections whose references to code are rewritten by their own writers.
+fn has_own_writer(name: &[u8]) -> bool {
+    name.starts_with(b".eh_frame") || name.starts_with(b".gcc_except_table")
+}
+
+fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs) {
+    let Some(symbols) = image.symtab() else { return };
+    for (table, target) in image.static_relocations() {
+        let Some(section) = image.sections().get(target) else { continue };
+        if !section.is_alloc() || section.is_exec() || section.kind == elf::SHT_NOBITS || has_own_writer(section.name)
+        {
+            continue;
+        }
+        for rela in image.rela_table(table).iter() {
+            if is_irrelevant(rela.kind) || !section.contains(rela.offset) {
+                continue;
+            }
+            let Some(symbol) = symbols.get(rela.symbol as usize) else { continue };
+            let nominal = symbol.value.wrapping_add_signed(rela.addend);
+            let Some(file_offset) = image.offset_of(rela.offset) else { continue };
+            let mut push = |target: u64, kind: DataRefKind| {
+                if image.exec_section_at(target).is_some() {
+                    let addr = rela.offset;
+                    found.refs.push(DataRef { file_offset, addr, target, kind, evidence: Evidence::Reloc });
+                }
+            };
+            match rela.kind {
+                reloc::R64 => {
+                    if governed.binary_search(&rela.offset).is_err()
+                        && let Some(word) = read_u64(image, rela.offset)
+                    {
+                        push(word, DataRefKind::Abs64);
+                    }
+                }
+                reloc::R32 | reloc::R32S => {
+                    if let Some(word) = read_i32(image, rela.offset) {
+                        push(u64::from(word.cast_unsigned()), DataRefKind::Abs32);
+                    }
+                }
+                reloc::PC32 | reloc::PLT32 => {
+                    let Some(value) = read_i32(image, rela.offset) else { continue };
+                    let relative = rela.offset.wrapping_add_signed(i64::from(value));
+                    let at_code = |addr: u64| image.exec_section_at(addr).is_some();
+                    if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
+                        found.pc32.push(Pc32Word { addr: rela.offset, file_offset, value });
+                    }
+                }
+                reloc::PC64 => {
+                    if let Some(word) = read_u64(image, rela.offset) {
+                        push(rela.offset.wrapping_add(word), DataRefKind::Pc64);
+                    }
+                }
+                reloc::GOTOFF64 | reloc::PLTOFF64 => push(nominal, DataRefKind::Delta64),
+                reloc::GOTPCREL => {
+                    if symbol.is_defined()
+                        && let Some(value) = read_i32(image, rela.offset)
+                    {
+                        let slot = rela.offset.wrapping_add_signed(i64::from(value) - rela.addend);
+                        if governed.binary_search(&slot).is_err() {
+                            absolute_word(image, slot, Evidence::Reloc, found);
+                        }
+                    }
+                }
+                reloc::R16 | reloc::R8 | reloc::PC16 | reloc::PC8 => {
+                    if image.exec_section_at(nominal).is_some() {
+                        found.doubtful_targets.push(nominal);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_i32(image: &Image<'_>, addr: u64) -> Option<i32> {
+    image.bytes_at(addr, 4)?.first_chunk::<4>().map(|bytes| i32::from_le_bytes(*bytes))
+}
+
+/// Words of the GOT that look like code addresses but that nothing explains: what they designate
+/// must stay where it is. (Linkers keep no relocations for the GOT itself.)
+fn unexplained_got_words(image: &Image<'_>, governed: &[u64], found: &mut DataRefs) {
+    let explained: Vec<u64> = {
+        let mut addrs: Vec<u64> = found.refs.iter().map(|data_ref| data_ref.addr).collect();
+        addrs.sort_unstable();
+        addrs
+    };
+    for section in image.sections().iter().filter(|section| section.name.starts_with(b".got") && section.is_alloc()) {
+        for (index, word) in image.section_data(section).as_chunks::<8>().0.iter().enumerate() {
+            let addr = section.addr + index as u64 * 8;
+            let value = u64::from_le_bytes(*word);
+            if image.exec_section_at(value).is_some()
+                && governed.binary_search(&addr).is_err()
+                && explained.binary_search(&addr).is_err()
+            {
+                found.doubtful_targets.push(value);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The front end in one function.
+
+use postlink_base::{Id, IndexVec};
+use postlink_image::{EhFrame, Image, Lsda, UnwindError};
+use rayon::prelude::*;
+
+use crate::bits::InstStarts;
+use crate::classify::{self, Facts};
+use crate::code_relocs::CodeRelocs;
+use crate::discover::{Discovered, Extent, discover, extent_at, guess_extent};
+use crate::scan::{Scan, Scanner};
+use crate::{FixupKind, Function, FunctionId, Program, Traits, data_refs, tables};
+
+/// Why nothing can be recovered from a file at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CfgError {
+    /// `.eh_frame` cannot be read, so no function's unwinding could be kept right.
+    #[error("the unwind table cannot be read: {0}")]
+    Unwind(#[from] UnwindError),
+}
+
+/// Rounds of looking for functions that only branches lead to.
+const MAX_ROUNDS: usize = 16;
+
+/// Landing pads of one FDE's LSDA; `Err` if the table is not understood.
+pub(crate) struct LandingPads {
+    pub(crate) fde: u32,
+    pub(crate) pads: Result<Vec<u64>, ()>,
+}
+
+/// Recovers functions, references and what may move.
+///
+/// Never fails for one function: what is not understood is rigid or pinned, with its reason.
+///
+/// # Errors
+/// [`CfgError`] if the file's unwind table as a whole cannot be read.
+pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
+    let eh_frame = EhFrame::parse(image)?;
+    let discovered = discover(image, eh_frame.as_ref());
+    let landing_pads = landing_pads(image, eh_frame.as_ref());
+    let relocs = CodeRelocs::read(image);
+    let (extents, scans) = scan_all(image, &relocs, &discovered, &landing_pads);
+
+    let inst_starts = InstStarts::new(image.exec_ranges());
+    let mut functions = IndexVec::<FunctionId, Function>::new();
+    let mut fixups = IndexVec::new();
+    let mut facts = Vec::with_capacity(scans.len());
+    for (extent, mut scan) in extents.iter().zip(scans) {
+        inst_starts.merge(extent.start, &scan.starts);
+        scan.starts = Vec::new();
+        fixups.push(std::mem::take(&mut scan.fixups).into_boxed_slice());
+        functions.push(function_of(extent, &scan));
+        facts.push(scan);
+    }
+    let got_slots: Vec<(u64, u64)> = facts.iter().flat_map(|scan| scan.got_slots.iter().copied()).collect();
+    let inline_words: Vec<u64> = facts.iter().flat_map(|scan| scan.inline_words.iter().copied()).collect();
+    let data = data_refs::collect(image, &got_slots, &inline_words);
+
+    let mut program = Program {
+        image,
+        eh_frame,
+        functions,
+        fixups,
+        data_refs: data.refs,
+        interior_data_targets: Vec::new(),
+        tables: Vec::new(),
+        labels: Vec::new(),
+        landing_pads: Vec::new(),
+        obstacles: Vec::new(),
+        movable_sections: discovered.movable.clone(),
+        inst_starts,
+    };
+    find_parents(&mut program);
+    let roots = roots(&program);
+    let is_code = |addr: u64| image.exec_section_at(addr).is_some();
+    let context = tables::Context {
+        functions: program.functions.as_slice(),
+        fixups: program.fixups.as_slice(),
+        inst_starts: &program.inst_starts,
+        roots: &roots,
+        is_code: &is_code,
+    };
+    let found = tables::find(&context, &data.pc32);
+    program.tables = found.tables;
+    program.tables.extend(tables::absolute_tables(program.functions.as_slice(), &program.data_refs));
+    program.tables.sort_unstable_by_key(|table| table.base);
+    program.data_refs.extend(found.refs);
+    program.data_refs.extend(found.dead_entries);
+    program.data_refs.sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    classify::classify(
+        &mut program,
+        &Facts {
+            extents: &extents,
+            scans: &facts,
+            landing_pads: &landing_pads,
+            symbol_addrs: &discovered.symbol_addrs,
+            objects: &discovered.objects,
+            doubtful_targets: &data.doubtful_targets,
+            doubtful_ranges: &found.doubtful,
+            roots: &roots,
+            relocs: &relocs,
+        },
+    );
+    Ok(program)
+}
+
+fn landing_pads(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Vec<LandingPads> {
+    let fdes = eh_frame.map_or(&[][..], |eh| &eh.fdes);
+    fdes.par_iter()
+        .enumerate()
+        .filter_map(|(index, fde)| {
+            let lsda = fde.lsda.filter(|_| !fde.dead)?;
+            let pads = Lsda::parse(image, lsda, fde.pc_begin).map_err(|_| ()).map(|lsda| {
+                let mut pads: Vec<u64> = lsda.call_sites.iter().filter_map(|site| site.landing_pad).collect();
+                pads.sort_unstable();
+                pads.dedup();
+                pads
+            });
+            Some(LandingPads { fde: u32::try_from(index).unwrap_or(u32::MAX), pads })
+        })
+        .collect()
+}
+
+/// Scans all functions, and those that only direct branches of others reveal, until none is new.
+fn scan_all(
+    image: &Image<'_>,
+    relocs: &CodeRelocs<'_>,
+    discovered: &Discovered,
+    landing_pads: &[LandingPads],
+) -> (Vec<Extent>, Vec<Scan>) {
+    let mut pads: Vec<u64> =
+        landing_pads.iter().filter_map(|entry| entry.pads.as_ref().ok()).flatten().copied().collect();
+    pads.sort_unstable();
+    let scanner = Scanner { image, relocs, objects: &discovered.objects };
+    let scan_one = |extent: &Extent| {
+        let mut entries = crate::program::sorted_range(&discovered.symbol_addrs, extent.start, extent.end).to_vec();
+        entries.extend_from_slice(crate::program::sorted_range(&pads, extent.start, extent.end));
+        entries.retain(|&entry| !in_ranges(&discovered.objects, entry));
+        scanner.scan(extent.start, extent.end, &entries)
+    };
+    let mut extents = discovered.extents.clone();
+    let mut scans: Vec<Scan> = extents.par_iter().map(scan_one).collect();
+    let mut fresh: Vec<usize> = (0..extents.len()).collect();
+    for _ in 0..MAX_ROUNDS {
+        let mut targets: Vec<u64> = fresh
+            .iter()
+            .filter_map(|&index| scans.get(index))
+            .flat_map(|scan| scan.fixups.iter())
+            .filter(|fixup| matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8))
+            .map(|fixup| fixup.target)
+            .chain(std::iter::once(image.header().entry))
+            .filter(|&target| image.exec_section_at(target).is_some() && extent_at(&extents, target).is_none())
+            .collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let found: Vec<Extent> = targets
+            .iter()
+            .enumerate()
+            .filter(|&(_, &target)| !in_ranges(&discovered.objects, target))
+            .filter_map(|(index, &start)| {
+                // A named place behind the target bounds the function as another target does.
+                let symbols = &discovered.symbol_addrs;
+                let named = symbols.get(symbols.partition_point(|&addr| addr <= start)).copied();
+                let next = [targets.get(index + 1).copied(), named].into_iter().flatten().min();
+                guess_extent(image, &extents, &discovered.objects, start, next, None)
+            })
+            .collect();
+        if found.is_empty() {
+            break;
+        }
+        let found_scans: Vec<Scan> = found.par_iter().map(scan_one).collect();
+        let mut all: Vec<(Extent, Scan)> = extents.into_iter().zip(scans).collect();
+        let new_starts: Vec<u64> = found.iter().map(|extent| extent.start).collect();
+        all.extend(found.into_iter().zip(found_scans));
+        all.sort_by_key(|(extent, _)| extent.start);
+        (extents, scans) = all.into_iter().unzip();
+        fresh = (0..extents.len())
+            .filter(|&index| extents.get(index).is_some_and(|extent| new_starts.binary_search(&extent.start).is_ok()))
+            .collect();
+    }
+    name_guessed(image, &mut extents);
+    (extents, scans)
+}
+
+/// Functions that a branch revealed may still have a name: a symbol without type.
+fn name_guessed(image: &Image<'_>, extents: &mut [Extent]) {
+    if extents.iter().all(|extent| extent.symbol.is_some() || !extent.guessed) {
+        return;
+    }
+    let Some(table) = image.symtab() else { return };
+    for (index, symbol) in table.iter().enumerate() {
+        if !symbol.is_defined() || symbol.kind() != postlink_image::elf::STT_NOTYPE {
+            continue;
+        }
+        let Some(position) = extent_at(extents, symbol.value) else { continue };
+        if let Some(extent) = extents.get_mut(position)
+            && extent.start == symbol.value
+            && extent.symbol.is_none()
+        {
+            extent.symbol = u32::try_from(index).ok();
+        }
+    }
+}
+
+fn in_ranges(ranges: &[(u64, u64)], addr: u64) -> bool {
+    let index = ranges.partition_point(|range| range.0 <= addr);
+    index.checked_sub(1).and_then(|index| ranges.get(index)).is_some_and(|range| addr < range.1)
+}
+
+fn function_of(extent: &Extent, scan: &Scan) -> Function {
+    Function {
+        start: extent.start,
+        end: extent.end,
+        section: u32::try_from(extent.section).unwrap_or(u32::MAX),
+        symbol: extent.symbol,
+        fde: None,
+        class: crate::Class::Free,
+        reason: None,
+        parent: None,
+        traits: Traits {
+            indirect_jump: scan.indirect_jumps > 0,
+            must_relay: false,
+            falls_through: scan.falls_through,
+            has_calls: scan.has_calls,
+            size_guessed: extent.guessed,
+        },
+    }
+}
+
+/// A function named `NAME.cold` is a part of the function that it exchanges jumps with.
+fn find_parents(program: &mut Program<'_>) {
+    let is_cold: Vec<bool> = program
+        .functions
+        .iter()
+        .map(|function| {
+            let table = program.image.symtab();
+            let symbol = function.symbol.and_then(|index| table.as_ref()?.get(index as usize));
+            symbol.is_some_and(|symbol| {
+                let name = table.map_or(&[][..], |table| table.name(&symbol));
+                name.windows(5).any(|part| part == b".cold")
+            })
+        })
+        .collect();
+    let mut parents: Vec<(FunctionId, FunctionId)> = Vec::new();
+    for (id, fixups) in program.fixups.iter_enumerated() {
+        let cold = is_cold.get(id.index()).copied().unwrap_or(false);
+        for fixup in fixups.iter().filter(|fixup| matches!(fixup.kind, FixupKind::Branch32 | FixupKind::Branch8)) {
+            let Some(other) = program.function_at(fixup.target).filter(|&other| other != id) else { continue };
+            let other_cold = is_cold.get(other.index()).copied().unwrap_or(false);
+            let interior = program.functions[other].start != fixup.target;
+            if cold && !other_cold && interior {
+                parents.push((id, other));
+            } else if !cold && other_cold {
+                parents.push((other, id));
+            }
+        }
+    }
+    for (child, parent) in parents {
+        let slot = &mut program.functions[child].parent;
+        // The first one in address order; a part belongs to one function only.
+        slot.get_or_insert(parent);
+    }
+}
+
+fn roots(program: &Program<'_>) -> Vec<FunctionId> {
+    program.functions.iter_enumerated().map(|(id, function)| function.parent.unwrap_or(id)).collect()
+}

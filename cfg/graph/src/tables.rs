@@ -1,0 +1,191 @@
+//! Jump tables: which words of data belong to which, and where their entries lead.
+//!
+//! A position-independent table holds 4-byte distances from its own start, so an entry's target is
+//! known only with the start. Every start is the operand of some `lea`; a table reaches from there to
+//! the next start, or to the first word that does not lead where a jump table of that function may:
+//! to an instruction of the function, of its parent or `.cold` part, to the end of one of them (an
+//! entry that is never taken), or to a function's entry (tables of relative function pointers).
+
+use postlink_base::Id;
+
+use crate::bits::InstStarts;
+use crate::data_refs::Pc32Word;
+use crate::program::find_function;
+use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable};
+
+/// Entries of one table that are looked at; more is no jump table.
+const MAX_ENTRIES: u64 = 1 << 20;
+
+pub(crate) struct Tables {
+    pub(crate) tables: Vec<JumpTable>,
+    pub(crate) refs: Vec<DataRef>,
+    /// Code that an unclaimed word may refer to, as address ranges: every function that overlaps one
+    /// must stay.
+    pub(crate) doubtful: Vec<(u64, u64)>,
+    /// Places behind the last instruction of a function that entries lead to (never taken).
+    pub(crate) dead_entries: Vec<DataRef>,
+}
+
+pub(crate) struct Context<'a> {
+    pub(crate) functions: &'a [Function],
+    pub(crate) fixups: &'a [Box<[Fixup]>],
+    pub(crate) inst_starts: &'a InstStarts,
+    /// The topmost parent of each function.
+    pub(crate) roots: &'a [FunctionId],
+    pub(crate) is_code: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+impl Context<'_> {
+    fn root(&self, id: FunctionId) -> FunctionId {
+        self.roots.get(id.index()).copied().unwrap_or(id)
+    }
+
+    /// Whether an entry of a table that `owner` reads may lead to `target`.
+    fn may_lead_to(&self, owner: FunctionId, target: u64) -> Lead {
+        if let Some(id) = find_function(self.functions, target) {
+            let function = self.functions.get(id.index());
+            if function.is_some_and(|function| function.start == target) {
+                return Lead::Code;
+            }
+            let family = self.root(id) == self.root(owner);
+            return if family && self.inst_starts.get(target) { Lead::Code } else { Lead::No };
+        }
+        // One past the end of the function or of its cold part: `__builtin_unreachable`.
+        let before = target.checked_sub(1).and_then(|last| find_function(self.functions, last));
+        match before {
+            Some(id) if self.root(id) == self.root(owner) => Lead::End,
+            _ => Lead::No,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    Code,
+    End,
+    No,
+}
+
+pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
+    let bases = bases(context, words);
+    let mut found = Tables { tables: Vec::new(), refs: Vec::new(), doubtful: Vec::new(), dead_entries: Vec::new() };
+    let mut claimed = vec![false; words.len()];
+    for (position, &(base, owner)) in bases.iter().enumerate() {
+        if position > 0 && bases.get(position - 1).is_some_and(|before| before.0 == base) {
+            continue;
+        }
+        let limit = bases.iter().skip(position).map(|next| next.0).find(|&next| next > base).unwrap_or(u64::MAX);
+        // Several functions may read one table (split parts, merged constants): any of them will do.
+        let owners: Vec<FunctionId> =
+            bases.iter().skip(position).take_while(|same| same.0 == base).map(|same| same.1).collect();
+        let first = words.partition_point(|word| word.addr < base);
+        let mut entries = 0u64;
+        for (index, word) in words.iter().enumerate().skip(first) {
+            if word.addr != base + entries * 4 || word.addr >= limit || entries >= MAX_ENTRIES {
+                break;
+            }
+            let target = base.wrapping_add_signed(i64::from(word.value));
+            let lead = owners.iter().map(|&owner| context.may_lead_to(owner, target)).find(|&lead| lead != Lead::No);
+            let Some(lead) = lead else { break };
+            let data_ref = DataRef {
+                file_offset: word.file_offset,
+                addr: word.addr,
+                target,
+                kind: DataRefKind::Table32 { base },
+                evidence: Evidence::Table,
+            };
+            match lead {
+                Lead::Code => found.refs.push(data_ref),
+                _ => found.dead_entries.push(data_ref),
+            }
+            if let Some(flag) = claimed.get_mut(index) {
+                *flag = true;
+            }
+            entries += 1;
+        }
+        if entries > 0 {
+            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+            found.tables.push(JumpTable { base, entries, entry_size: 4, owner });
+        }
+    }
+    unclaimed(context, words, &claimed, &mut found);
+    found
+}
+
+/// Addresses that a `lea` takes and that hold a PC-relative word, with the functions that do.
+fn bases(context: &Context<'_>, words: &[Pc32Word]) -> Vec<(u64, FunctionId)> {
+    let mut bases = Vec::new();
+    for (index, fixups) in context.fixups.iter().enumerate() {
+        for fixup in fixups.iter().filter(|fixup| fixup.kind == FixupKind::Address) {
+            if words.binary_search_by_key(&fixup.target, |word| word.addr).is_ok() {
+                bases.push((fixup.target, FunctionId::from_index(index)));
+            }
+        }
+    }
+    bases.sort_unstable();
+    bases.dedup();
+    bases
+}
+
+/// Words that no table claims: pointers relative to themselves, if that leads to a function's entry;
+/// otherwise entries of a table whose start was not found, so that what they lead to is unknown.
+fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found: &mut Tables) {
+    let mut run_start = 0u64;
+    let mut next = 0u64;
+    for (word, &is_claimed) in words.iter().zip(claimed) {
+        if word.addr != next {
+            run_start = word.addr;
+        }
+        next = word.addr + 4;
+        if is_claimed {
+            continue;
+        }
+        let target = word.addr.wrapping_add_signed(i64::from(word.value));
+        let entry = find_function(context.functions, target)
+            .and_then(|id| context.functions.get(id.index()))
+            .is_some_and(|function| function.start == target);
+        if entry {
+            found.refs.push(DataRef {
+                file_offset: word.file_offset,
+                addr: word.addr,
+                target,
+                kind: DataRefKind::Pc32,
+                evidence: Evidence::Reloc,
+            });
+        } else {
+            let low = run_start.wrapping_add_signed(i64::from(word.value));
+            if (context.is_code)(low) || (context.is_code)(target) {
+                found.doubtful.push((low.min(target), target.max(low)));
+            }
+        }
+    }
+}
+
+/// Tables of absolute addresses: runs of 8-byte words that lead into the middle of one function that
+/// has an indirect jump. Their entries are ordinary references; the table itself is for readers.
+pub(crate) fn absolute_tables(functions: &[Function], refs: &[DataRef]) -> Vec<JumpTable> {
+    let mut tables: Vec<JumpTable> = Vec::new();
+    let mut open: Option<(u64, JumpTable)> = None;
+    for data_ref in refs.iter().filter(|data_ref| data_ref.kind == DataRefKind::Abs64 && data_ref.addr != 0) {
+        let owner = find_function(functions, data_ref.target).filter(|id| {
+            functions.get(id.index()).is_some_and(|function| {
+                function.traits.indirect_jump && function.start != data_ref.target
+            })
+        });
+        match (&mut open, owner) {
+            (Some((next, table)), Some(owner)) if *next == data_ref.addr && table.owner == owner => {
+                table.entries += 1;
+                *next += 8;
+            }
+            (_, owner) => {
+                tables.extend(open.take().map(|(_, table)| table));
+                open = owner.map(|owner| {
+                    (data_ref.addr + 8, JumpTable { base: data_ref.addr, entries: 1, entry_size: 8, owner })
+                });
+            }
+        }
+    }
+    tables.extend(open.map(|(_, table)| table));
+    tables.retain(|table| table.entries > 1);
+    tables
+}

@@ -1,0 +1,48 @@
+//! How a run ends: exit status and what is said on stderr.
+
+use std::process::ExitCode;
+
+/// Exit status 1: the input is at fault or a gate failed; nothing was written.
+const REFUSED: u8 = 1;
+/// Exit status 2: wrong arguments.
+pub(crate) const USAGE: u8 = 2;
+/// Exit status 3: postlink contradicted itself; nothing was written.
+const CONTRADICTION: u8 = 3;
+
+/// Why a command stopped before its end.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    status: u8,
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Stop {
+    /// The input or profile is at fault.
+    pub(crate) fn refused(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: REFUSED, code, message: message.into(), hint: None }
+    }
+    /// The arguments are at fault.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { status: USAGE, code: "CLI001", message: message.into(), hint: None }
+    }
+    /// postlink's own checks failed.
+    pub(crate) fn contradiction(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: CONTRADICTION, code, message: message.into(), hint: None }
+    }
+    /// Adds what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    /// Prints the reason and gives the exit status.
+    #[expect(clippy::print_stderr, reason = "this is where the user is told")]
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("error[{}]: {}", self.code, self.message);
+        if let Some(hint) = self.hint {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.status)
+    }
+}
