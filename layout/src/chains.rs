@@ -110,7 +110,7 @@ pub(crate) struct Merge {
 /// What a merge is worth.
 pub(crate) trait Objective {
     /// The best way to merge chains `a` and `b`, which the arcs `between` connect (in either
-    /// direction, at least one). `None` if they must stay apart, or no merge gains more than
+    /// direction, at least one). `None` if they had better stay apart, or no merge gains more than
     /// [`GAIN_MIN`]. Must not depend on which of the two is called `a`.
     fn best_merge(&mut self, chains: &Chains, a: u32, b: u32, between: &[u32]) -> Option<Merge>;
 }
@@ -132,7 +132,8 @@ struct Pair {
 ///
 /// # Invariants
 /// 1. Each node is in exactly one chain, at its [`Place`].
-/// 2. Each arc is in `inner_arcs` of its chain, or in the one pair of its two chains.
+/// 2. Each arc is in `inner_arcs` of its chain, or in the one pair of its two chains, or its two
+///    chains are together too long ever to be merged.
 #[derive(Debug)]
 pub(crate) struct Chains<'a> {
     nodes: &'a [Node],
@@ -221,8 +222,11 @@ impl<'a> Chains<'a> {
         chains
     }
 
-    /// Merges until no merge gains anything.
-    pub(crate) fn merge_all(&mut self, objective: &mut impl Objective) {
+    /// Merges until no merge gains anything. No chain gets more than `nodes_max` nodes.
+    pub(crate) fn merge_all(&mut self, objective: &mut impl Objective, nodes_max: usize) {
+        if nodes_max < 2 {
+            return;
+        }
         for pair in 0..self.pairs.len() {
             self.evaluate(pair as u32, objective);
         }
@@ -237,7 +241,8 @@ impl<'a> Chains<'a> {
                 }
             }
             if let Some(merge) = merge {
-                self.merge(candidate.id, merge, objective);
+                let chain = self.merge(candidate.id, merge, nodes_max);
+                self.refresh(chain, objective);
             }
         }
     }
@@ -276,8 +281,11 @@ impl<'a> Chains<'a> {
         });
     }
 
-    /// Carries out `merge` of the chains of `pair`.
-    fn merge(&mut self, pair: u32, merge: Merge, objective: &mut impl Objective) {
+    /// Carries out `merge` of the chains of `pair`, and returns the id of the result.
+    ///
+    /// Neighbours with which it could grow beyond `nodes_max` cease to be neighbours: chains never
+    /// shrink.
+    fn merge(&mut self, pair: u32, merge: Merge, nodes_max: usize) -> u32 {
         let nodes = self.joined(merge);
         // The id of the result is the one with more neighbours: theirs need not be told.
         let Pair { a, b, .. } = self.pairs[pair as usize];
@@ -299,11 +307,36 @@ impl<'a> Chains<'a> {
         target.nodes = nodes;
         self.place_nodes(into);
 
+        let room = nodes_max.saturating_sub(self.chain(into).nodes.len());
+        let chains = &self.chains;
+        let is_full = |other: u32| chains[other as usize].nodes.len() > room;
+        let too_long: Vec<(u32, u32)> = (self.chain(into).neighbors.iter())
+            .filter(|&(&other, _)| is_full(other))
+            .map(|(&other, &lost)| (other, lost))
+            .collect();
         absorbed.neighbors.remove(&into);
-        for (other, moved) in absorbed.neighbors {
+        let (lost, moved): (Vec<_>, Vec<_>) =
+            (absorbed.neighbors.into_iter()).partition(|&(other, _)| is_full(other));
+        for (other, lost) in too_long {
+            self.chains[into as usize].neighbors.remove(&other);
+            self.part(other, into, lost);
+        }
+        for (other, lost) in lost {
+            self.part(other, from, lost);
+        }
+        for (other, moved) in moved {
             self.adopt(into, from, other, moved);
         }
-        self.refresh(into, objective);
+        into
+    }
+
+    /// Makes `other` forget its neighbour `chain`, and their pair.
+    fn part(&mut self, other: u32, chain: u32, pair: u32) {
+        self.chains[other as usize].neighbors.remove(&chain);
+        self.queue.remove(pair);
+        let pair = &mut self.pairs[pair as usize];
+        pair.merge = None;
+        pair.arcs = Vec::new();
     }
 
     /// The nodes of a merged chain, in order.

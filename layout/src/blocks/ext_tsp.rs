@@ -171,7 +171,7 @@ pub(super) fn search(graph: &BlockGraph<'_>, params: &ExtTspParams) -> (Vec<u32>
     let units = Units::new(graph, &executions, &hot);
     let mut objective = BlockObjective::new(params, &units);
     let mut chains = Chains::new(&units.nodes, &units.arcs);
-    chains.merge_all(&mut objective);
+    chains.merge_all(&mut objective, params.chain_units_max);
     let work = Work {
         steps: objective.steps(),
         evaluations: chains.evaluations(),

@@ -388,9 +388,6 @@ impl Objective for BlockObjective<'_> {
     ) -> Option<Merge> {
         self.steps += 1;
         let (chain_a, chain_b) = (chains.chain(a), chains.chain(b));
-        if chain_a.nodes.len() + chain_b.nodes.len() > self.params.chain_units_max {
-            return None;
-        }
         let (density_a, density_b) = (chain_a.density(), chain_b.density());
         if density_a.max(density_b) > density_a.min(density_b) * self.params.density_ratio_max {
             return None;

@@ -354,7 +354,7 @@ fn merge_gains_are_differences_of_scores() {
             params: &params,
             merges_of_each_kind,
         };
-        Chains::new(&units.nodes, &units.arcs).merge_all(&mut objective);
+        Chains::new(&units.nodes, &units.arcs).merge_all(&mut objective, params.chain_units_max);
         merges_of_each_kind = objective.merges_of_each_kind;
     }
     println!("{merges_of_each_kind:?}");

@@ -81,7 +81,7 @@ pub(super) fn search(
         far: nearness(executed().map(|node| node.size_bytes).sum(), params),
     };
     let mut chains = Chains::new(&chain_nodes, &arcs);
-    chains.merge_all(&mut objective);
+    chains.merge_all(&mut objective, params.chain_functions_max);
     let evaluations = chains.evaluations();
     let mut executed: Vec<Chain> = chains.into_chains();
     executed.retain(|chain| chain.count > 0.0);
@@ -157,9 +157,6 @@ impl Objective for CallObjective<'_> {
             (b, a)
         };
         let (low_chain, high_chain) = (chains.chain(low), chains.chain(high));
-        if low_chain.nodes.len() + high_chain.nodes.len() > self.params.chain_functions_max {
-            return None;
-        }
         let (low_bytes, high_bytes) = (low_chain.size_bytes as f64, high_chain.size_bytes as f64);
         let (low_count, high_count) = (low_chain.count, high_chain.count);
         let frequency_gain = self.misses(low_count, low_bytes)
