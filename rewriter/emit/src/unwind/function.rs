@@ -23,7 +23,8 @@ pub(crate) struct FragmentTables {
 
 /// Builds the tables of all `fragments` of the function that `fde` describes.
 ///
-/// Addresses that no piece of a fragment stands for (alignment) continue the row before them.
+/// Addresses that no piece of a fragment stands for (alignment) continue the row before them. An empty
+/// fragment has no tables.
 pub(crate) fn build(
     image: &Image<'_>,
     cie: &Cie,
@@ -43,6 +44,7 @@ pub(crate) fn build(
     let target = |old: u64| map.to_new(OldAddr::new(old)).raw();
     fragments
         .iter()
+        .filter(|fragment| fragment.new_start != fragment.new_end)
         .map(|fragment| {
             check_pieces(fragment)?;
             let pc_range = fragment.new_end - fragment.new_start;
@@ -64,10 +66,11 @@ fn check_pieces(fragment: &MovedFragment) -> Result<(), UnwindFault> {
             _ => return Err(UnwindFault::Piece { old: piece.old }),
         }
     }
-    if fragment.new_end < fragment.new_start {
-        return Err(UnwindFault::Piece { old: fragment.pieces.first().map_or(0, |piece| piece.old) });
+    match fragment.pieces.first() {
+        Some(piece) if fragment.new_end < fragment.new_start => Err(UnwindFault::Piece { old: piece.old }),
+        None if fragment.new_end < fragment.new_start => Err(UnwindFault::Piece { old: fragment.new_start }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// From which distance on which row is in force in the fragment.

@@ -67,7 +67,7 @@ const LP_START_ENCODING: u8 = eh_pe::PCREL | eh_pe::SDATA4;
 impl LsdaSource {
     /// Takes what has to be copied out of `lsda`. `relocated`: sorted addresses of dynamic relocations.
     pub(crate) fn new(image: &Image<'_>, lsda: Lsda, relocated: &[u64]) -> Result<Self, UnwindFault> {
-        let mut end = lsda.addr;
+        let mut end = 0;
         for site in &lsda.call_sites {
             // Personality routines stop at the first call site behind the address they look for.
             if site.start < end {

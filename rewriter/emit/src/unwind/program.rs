@@ -9,6 +9,10 @@ use super::bytes::{put_sleb, put_uleb};
 use super::cfi::cfa;
 use super::row::{CfaRule, Row, RowId, Rule};
 
+/// Deepest nesting of remembered states that is written. Compilers nest one deep, and some unwinders
+/// keep a small fixed stack (gimli's default holds four rows, the current and the initial one included).
+const REMEMBER_DEPTH_MAX: usize = 2;
+
 /// Encodes rows as the instructions of an FDE of `cie`.
 ///
 /// `starts`: from which distance in bytes from the FDE's start on which row of `table` is in force;
@@ -32,6 +36,15 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
         .map(|change| writer.difference(writer.row(change.from), writer.row(change.to)))
         .collect::<Result<_, _>>()?;
     let back = next_return(&changes);
+    // Bytes saved by remembering the row before change `index`, and the change that goes back to it.
+    let saving = |index: usize| {
+        let restore = back.get(index).copied().flatten()?;
+        let (left, returning) = (changes.get(index)?, changes.get(restore)?);
+        // Unwinders differ on whether the size of the arguments is part of the remembered state.
+        let same_args = writer.row(returning.from).args_size == writer.row(left.from).args_size;
+        let saved = differences.get(restore)?.len().checked_sub(2).filter(|&saved| saved > 0)?;
+        same_args.then_some((saved, restore))
+    };
 
     let mut out = Vec::new();
     let mut offset = 0;
@@ -45,15 +58,13 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
             out.push(cfa::RESTORE_STATE);
             continue;
         }
-        let restore = back.get(index).copied().flatten().filter(|&restore| {
-            // Unwinders differ on whether the size of the arguments is part of the remembered state.
-            let same_args = changes.get(restore).is_some_and(|returning| {
-                writer.row(returning.from).args_size == writer.row(change.from).args_size
-            });
-            let saves = differences.get(restore).is_some_and(|difference| difference.len() > 2);
-            same_args && saves && restores.last().is_none_or(|&outer| restore < outer)
+        let restore = saving(index).filter(|&(saved, restore)| {
+            // An interval that starts where this one ends would be cut off: the better one wins.
+            restores.len() < REMEMBER_DEPTH_MAX
+                && restores.last().is_none_or(|&outer| restore < outer)
+                && saving(restore).is_none_or(|(other, _)| other <= saved)
         });
-        if let Some(restore) = restore {
+        if let Some((_, restore)) = restore {
             out.push(cfa::REMEMBER_STATE);
             restores.push(restore);
         }
