@@ -40,6 +40,12 @@ pub struct ExtTspParams {
     /// Chains whose densities (executions per byte) differ by more than this factor are not merged
     /// for their score: lukewarm blocks would dilute hot ones.
     pub density_ratio_max: f64,
+    /// Steps of the search's inner loops that every function may use for cutting chains; beyond its
+    /// allowance, chains are only appended, which is cheap. (Not in LLVM.) A dense graph uses it up:
+    /// the dispatch of an interpreter by computed goto is one, and so is a hostile file.
+    pub cut_steps_min: u64,
+    /// Steps that a function may use for each of its units besides. Ordinary code needs about 3000.
+    pub cut_steps_per_unit: u64,
 }
 
 impl Default for ExtTspParams {
@@ -56,6 +62,8 @@ impl Default for ExtTspParams {
             chain_units_max: 512,
             split_units_max: 128,
             density_ratio_max: 100.0,
+            cut_steps_min: 1 << 27,
+            cut_steps_per_unit: 10_000,
         }
     }
 }
@@ -137,7 +145,8 @@ pub fn ext_tsp_score_with_params(
 /// the old order. Ties break by block index.
 ///
 /// Near-linear in blocks and edges where blocks have few edges; the work on hubs and dense graphs
-/// is limited ([`crate::chains`], and the merge evaluation's own limits).
+/// is limited: merge gains at hubs are evaluated lazily, and see
+/// [`ExtTspParams::cut_steps_min`].
 pub fn ext_tsp_order_with_params(graph: &BlockGraph<'_>, params: &ExtTspParams) -> Vec<u32> {
     search(graph, params).0
 }

@@ -25,13 +25,6 @@ const CUT_TRIALS_MAX: usize = 1 << 15;
 /// Cuts that are tried where not all are.
 const NEAR_CUTS_MAX: usize = 16;
 
-/// Steps per unit and jump of the function, after which cutting ends and chains are only appended.
-/// Real functions take about a thousand (see the scaling test); a hostile one stops here.
-const STEPS_PER_ITEM_MAX: u64 = 4_000;
-
-/// Every function may use so many steps.
-const STEPS_FREE: u64 = 1 << 24;
-
 /// The ext-TSP objective over units. Buffers are kept between evaluations.
 pub(super) struct BlockObjective<'a> {
     params: &'a ExtTspParams,
@@ -96,12 +89,12 @@ impl Roles {
 
 impl<'a> BlockObjective<'a> {
     pub(super) fn new(params: &'a ExtTspParams, units: &'a Units) -> Self {
-        let items = (units.nodes.len() + units.arcs.len()) as u64;
+        let per_unit = (params.cut_steps_per_unit).saturating_mul(units.nodes.len() as u64);
         Self {
             params,
             units,
             steps: 0,
-            steps_max: STEPS_FREE + STEPS_PER_ITEM_MAX * items,
+            steps_max: params.cut_steps_min.saturating_add(per_unit),
             between: Vec::new(),
             cuts: Vec::new(),
             insert_gain: Vec::new(),

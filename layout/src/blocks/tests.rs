@@ -513,7 +513,13 @@ fn a_dense_graph_stops_at_the_limits() {
         }
         owned
     };
-    let (steps, _) = work_per_item(&dense(300), &ExtTspParams::default());
-    println!("steps per item {steps}");
-    assert!(steps < 4_000.0 * 1.5, "{steps}");
+    let limited = ExtTspParams {
+        cut_steps_min: 0,
+        cut_steps_per_unit: 1_000,
+        ..ExtTspParams::default()
+    };
+    let (free, _) = work_per_item(&dense(150), &ExtTspParams::default());
+    let (steps, _) = work_per_item(&dense(150), &limited);
+    println!("steps per item {free}, limited {steps}");
+    assert!(steps < free / 3.0, "{steps}, without limit {free}");
 }

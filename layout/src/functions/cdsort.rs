@@ -42,8 +42,7 @@ impl Default for CdSortParams {
 /// Orders functions by cache-directed sort: a permutation of `0..nodes.len()`.
 ///
 /// What was never executed comes last, as in the input. Chains come by falling density, ties by
-/// index. Near-linear in functions and arcs; the work at functions with very many callers is limited
-/// ([`crate::chains`]).
+/// index. Near-linear in functions and arcs, also where functions have very many callers.
 pub fn cdsort_with_params(
     nodes: &[FunctionNode],
     calls: &[CallArc],
