@@ -1,5 +1,4 @@
 // IFUNC: called directly, through a pointer in data, and compared.
-//@ skip: gcc.static.mold the original dies at startup
 //@ build: compilers=gcc,clang kinds=exec,pie,so,static,static-pie linkers=ld,lld,gold,mold
 #include "../program.h"
 #include <stdio.h>

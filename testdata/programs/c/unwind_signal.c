@@ -17,7 +17,7 @@ static const struct { void *start; const char *name; } known[] = {{on_fault, "ha
 static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *count) {
     int before = 0;
     _Unwind_Ptr ip = _Unwind_GetIPInfo(context, &before);
-    void *function = _Unwind_FindEnclosingFunction((void *)(ip - (before ? 0 : 1)));
+    void *function = _Unwind_FindEnclosingFunction((void *)(ip + (before ? 1 : 0))) /* it looks one byte back */;
     for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].start == function) { printf("%s%s\n", known[i].name, before ? " interrupted" : ""); ++*(int *)count; }
     return _URC_NO_REASON;

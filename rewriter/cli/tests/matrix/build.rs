@@ -109,6 +109,9 @@ fn native(
         _ => Language::C,
     };
     let kind = if shared { "so" } else { build.kind };
+    let support = build.case.path.parent().and_then(Path::parent).map(|programs| programs.join("support"));
+    let support = support.unwrap_or_default().to_string_lossy().into_owned();
+    let flags: Vec<String> = flags.iter().map(|flag| flag.replace("{support}", &support)).collect();
     let mut line = Line::new(folder, [driver(toolchain, build.compiler, language)]);
     if !flags.iter().any(|flag| flag.starts_with("-O")) && language != Language::Asm {
         add(&mut line, ["-O2"]);
@@ -127,7 +130,9 @@ fn native(
             _ => &["-fPIE", "-static-pie"],
         },
     );
-    add(&mut line, flags);
+    // Libraries are searched for what came before them only.
+    let (libraries, flags): (Vec<String>, Vec<String>) = flags.into_iter().partition(|flag| flag.starts_with("-l"));
+    add(&mut line, &flags);
     if build.compiler == "gcc" {
         // gcc looks for linkers in its own search path only.
         add(&mut line, [format!("-B{}", toolchain.llvm.display())]);
@@ -136,6 +141,7 @@ fn native(
     }
     add(&mut line, [use_linker(build.linker), "-Wl,-q".to_owned()]);
     add(&mut line, [source.to_string_lossy()]);
+    add(&mut line, &libraries);
     line
 }
 

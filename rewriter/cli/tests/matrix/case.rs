@@ -9,7 +9,7 @@
 //! | `gcc`, `clang`, `ld`, `gold`, `lld`, `mold` | further flags for that compiler or linker |
 //! | `exec`, `pie`, `so`, `static`, `static-pie` | further flags for that kind |
 //! | `library` | a source under `support/`, linked as `libNAME.so`; it is rewritten too |
-//! | `library-flags` | flags for it |
+//! | `library-flags` | flags for it; `{support}` is the folder `support/`, here and in other flags |
 //! | `plugin` | a source under `support/`, built as `NAME.so` beside the program, for `dlopen`; it is rewritten too |
 //! | `exit` | expected exit status, default 0 |
 //! | `gdb` | a function: the backtrace at its breakpoint must name the same functions before and after |

@@ -23,6 +23,11 @@ impl Build<'_> {
 const IMPOSSIBLE: &[(&str, &str, &str)] = &[
     // ld.gold: --no-dynamic-linker: unknown option
     ("*", "static-pie", "gold"),
+    // ld.gold: internal error in do_layout, with --gc-sections, which rustc always passes
+    ("rustc", "*", "gold"),
+    // ld.mold 1.10: assertion in get_output_sym_idx, in a quarter of the programs; ifunc dies at startup
+    ("gcc", "exec", "mold"),
+    ("gcc", "static", "mold"),
 ];
 
 /// The builds of one program, in a fixed order.
