@@ -80,7 +80,9 @@ pub(crate) fn contents(
         .par_iter()
         .zip(&owner)
         .map(|(fde, owner)| {
-            if fde.dead {
+            // An empty range describes nothing (clang writes them for functions without code), but in
+            // the middle of other code's new place it would mislead a search.
+            if fde.dead || fde.pc_begin == fde.pc_end {
                 return Ok(Built::Fragments(Vec::new()));
             }
             let cie = eh.cie_of(fde).expect("the reader checks CIE indexes");
@@ -262,10 +264,6 @@ const PADDING_MAX: u64 = 64;
 fn shift(image: &Image<'_>, fde: &Fde, map: &AddressMap) -> Result<Shift, UnwindFault> {
     let (begin, end) = (fde.pc_begin, fde.pc_end);
     let apart = |at| UnwindFault::MovedApart { pc_begin: begin, pc_end: end, at };
-    if begin == end {
-        let new = map.to_new(OldAddr::new(begin)).raw();
-        return Ok(Shift { distance: new.wrapping_sub(begin), begin, end });
-    }
     let ranges = map.ranges();
     let first = ranges.partition_point(|range| range.old_end().raw() <= begin);
     let mut inside = ranges.get(first..).unwrap_or(&[]).iter().take_while(|range| range.old.raw() < end);

@@ -1,6 +1,7 @@
 //! Writing call frame instructions for a given sequence of rows.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
 
 use postlink_image::Cie;
 
@@ -31,11 +32,14 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
         }
     }
     let writer = Writer { cie, table };
-    let differences: Vec<Vec<u8>> = changes
-        .iter()
-        .map(|change| writer.difference(writer.row(change.from), writer.row(change.to)))
-        .collect::<Result<_, _>>()?;
-    let back = next_return(&changes);
+    let mut bytes = Vec::new();
+    let mut differences: Vec<Range<usize>> = Vec::with_capacity(changes.len());
+    for change in &changes {
+        let start = bytes.len();
+        writer.difference(&mut bytes, writer.row(change.from), writer.row(change.to))?;
+        differences.push(start..bytes.len());
+    }
+    let back = next_return(&changes, table.len());
     // Bytes saved by remembering the row before change `index`, and the change that goes back to it.
     let saving = |index: usize| {
         let restore = back.get(index).copied().flatten()?;
@@ -68,7 +72,7 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
             out.push(cfa::REMEMBER_STATE);
             restores.push(restore);
         }
-        out.extend_from_slice(difference);
+        out.extend_from_slice(bytes.get(difference.clone()).unwrap_or(&[]));
     }
     Ok(out)
 }
@@ -80,14 +84,14 @@ struct Change {
 }
 
 /// For each change, the index of the next change that goes back to the row it leaves.
-fn next_return(changes: &[Change]) -> Vec<Option<usize>> {
-    let mut next_to = BTreeMap::new();
+fn next_return(changes: &[Change], row_count: usize) -> Vec<Option<usize>> {
+    let mut next_to: Vec<Option<usize>> = vec![None; row_count];
     let mut back = vec![None; changes.len()];
-    for (index, change) in changes.iter().enumerate().rev() {
-        if let Some(slot) = back.get_mut(index) {
-            *slot = next_to.get(&change.from).copied();
+    for (index, (change, slot)) in changes.iter().zip(&mut back).enumerate().rev() {
+        *slot = next_to.get(change.from as usize).copied().flatten();
+        if let Some(next) = next_to.get_mut(change.to as usize) {
+            *next = Some(index);
         }
-        next_to.insert(change.to, index);
     }
     back
 }
@@ -125,19 +129,21 @@ impl<'a, 'd> Writer<'a, 'd> {
         Ok(())
     }
 
-    fn difference(&self, from: &Row<'_>, to: &Row<'_>) -> Result<Vec<u8>, UnwindFault> {
-        let mut out = Vec::new();
+    fn difference(&self, out: &mut Vec<u8>, from: &Row<'_>, to: &Row<'_>) -> Result<(), UnwindFault> {
         if from.cfa != to.cfa {
-            self.cfa(&mut out, from.cfa, to.cfa)?;
+            self.cfa(out, from.cfa, to.cfa)?;
         }
         if from.args_size != to.args_size {
             out.push(cfa::GNU_ARGS_SIZE);
-            put_uleb(&mut out, to.args_size);
+            put_uleb(out, to.args_size);
+        }
+        if Rc::ptr_eq(&from.rules, &to.rules) {
+            return Ok(());
         }
         // Both are sorted by register; what only one of them has is found by the look-up in the other.
         for &(register, rule) in to.rules.iter() {
             if from.rule(register) != Some(rule) {
-                self.rule(&mut out, register, rule)?;
+                self.rule(out, register, rule)?;
             }
         }
         for &(register, _) in from.rules.iter() {
@@ -148,12 +154,12 @@ impl<'a, 'd> Writer<'a, 'd> {
                     Ok(register @ 0..=0x3f) => out.push(cfa::RESTORE | register),
                     _ => {
                         out.push(cfa::RESTORE_EXTENDED);
-                        put_uleb(&mut out, register);
+                        put_uleb(out, register);
                     }
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     fn cfa(&self, out: &mut Vec<u8>, from: CfaRule<'_>, to: CfaRule<'_>) -> Result<(), UnwindFault> {

@@ -93,8 +93,7 @@ impl Layout {
     }
 }
 
-/// Entries sorted by `pc_begin`; of several for one address the one that reaches farthest, so that
-/// bisection cannot end at an empty range.
+/// Entries sorted by `pc_begin`; of several for one address the one that reaches farthest.
 fn search_table(records: &[(u32, Record)], contents: &Contents) -> Vec<(u64, u32)> {
     let fde = |index: u32| contents.fdes.get(index as usize);
     let mut entries: Vec<(u64, u64, u32)> = records

@@ -105,7 +105,6 @@ impl<'d> Rows<'d> {
         }
         let mut rows = Self { table: vec![initial.clone()], starts: Vec::new() };
         let mut ids = FxHashMap::default();
-        ids.insert(initial.clone(), 0);
         let mut row = initial.clone();
         machine = Machine { reader: reader(image, cie, fde.instructions())?, initial: Some(initial) };
         stack.clear();
@@ -118,18 +117,7 @@ impl<'d> Rows<'d> {
             }
             // The location advanced, which leaves the row as it is, or this is the end: the row was in
             // force from `row_start` on.
-            let id = match ids.get(&row) {
-                Some(&id) => id,
-                None => {
-                    let id = RowId::try_from(rows.table.len()).unwrap_or(RowId::MAX);
-                    if rows.table.len() >= ROW_COUNT_MAX {
-                        return Err(UnwindFault::TooMany { what: "different rows", limit: ROW_COUNT_MAX });
-                    }
-                    rows.table.push(row.clone());
-                    ids.insert(row.clone(), id);
-                    id
-                }
-            };
+            let id = intern(&mut rows.table, &mut ids, &row)?;
             if rows.starts.last().is_none_or(|last| last.1 != id) {
                 rows.starts.push((row_start, id));
             }
@@ -144,6 +132,39 @@ impl<'d> Rows<'d> {
     pub(crate) fn index_at(&self, pc: u64) -> Option<usize> {
         self.starts.partition_point(|start| start.0 <= pc).checked_sub(1)
     }
+}
+
+/// Tables up to this size are searched from the end; most functions have fewer different rows.
+const LINEAR_SEARCH_MAX: usize = 16;
+
+/// The index of `row` in `table`, where it is added if it is new. `ids` is filled when searching takes
+/// too long.
+fn intern<'d>(
+    table: &mut Vec<Row<'d>>,
+    ids: &mut FxHashMap<Row<'d>, RowId>,
+    row: &Row<'d>,
+) -> Result<RowId, UnwindFault> {
+    let id_of = |index: usize| RowId::try_from(index).unwrap_or(RowId::MAX);
+    let known = if table.len() <= LINEAR_SEARCH_MAX {
+        table.iter().rposition(|known| known == row).map(id_of)
+    } else {
+        if ids.is_empty() {
+            ids.extend(table.iter().enumerate().map(|(index, known)| (known.clone(), id_of(index))));
+        }
+        ids.get(row).copied()
+    };
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    if table.len() >= ROW_COUNT_MAX {
+        return Err(UnwindFault::TooMany { what: "different rows", limit: ROW_COUNT_MAX });
+    }
+    let id = id_of(table.len());
+    if !ids.is_empty() {
+        ids.insert(row.clone(), id);
+    }
+    table.push(row.clone());
+    Ok(id)
 }
 
 fn reader<'d>(
