@@ -1,1 +1,26 @@
-//! (being built)
+//! The proof: the new file is the old program.
+//!
+//! [`check`] takes the old file, the new file and the address map, and discharges the obligations P1
+//! to P7 (see [`Obligation`] and `docs/proof.md`). It decodes with yaxpeax-x86, reads unwind tables
+//! with gimli and language-specific data by itself, and treats the map as a claim.
+//!
+//! **Invariant:** shares no code with the parts that recover the program or write the file.
+
+mod bits;
+mod code;
+mod decode;
+mod file;
+mod gaps;
+mod pointers;
+mod proof;
+mod references;
+mod relocations;
+mod roots;
+mod run;
+mod symbols;
+mod tables;
+mod unwind;
+mod walk;
+
+pub use proof::{Checked, Obligation, ObligationSummary, Proof, Violation};
+pub use run::{CheckOptions, check, read_map};

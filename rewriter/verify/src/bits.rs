@@ -1,0 +1,117 @@
+//! Sets of addresses in executable memory, one bit per byte, shared between threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A set of code addresses.
+///
+/// One bit for each byte of the given ranges, so a set over 84 MB of text takes 10.5 MB. All
+/// operations are relaxed: the walk needs each address to be taken once, not an order of events.
+pub(crate) struct AddressSet {
+    /// `(start, end, first bit)`, sorted, disjoint.
+    ranges: Vec<(u64, u64, u64)>,
+    words: Vec<AtomicU64>,
+}
+
+impl AddressSet {
+    /// An empty set over `ranges`, which must be sorted and disjoint.
+    pub(crate) fn new(ranges: impl Iterator<Item = (u64, u64)>) -> Self {
+        let mut first = 0u64;
+        let mut kept = Vec::new();
+        for (start, end) in ranges {
+            kept.push((start, end, first));
+            // Each range starts a new word.
+            first += (end - start).div_ceil(64) * 64;
+        }
+        let words = (0..first / 64).map(|_| AtomicU64::new(0)).collect();
+        Self { ranges: kept, words }
+    }
+
+    /// Bit number of `addr` and the number of bits up to the end of its range.
+    #[inline]
+    fn bit(&self, addr: u64) -> Option<(u64, u64)> {
+        let index = match self.ranges.as_slice() {
+            [_] => 0,
+            ranges => ranges.partition_point(|range| range.0 <= addr).checked_sub(1)?,
+        };
+        let &(start, end, first) = self.ranges.get(index)?;
+        (addr >= start && addr < end).then(|| (first + (addr - start), end - addr))
+    }
+
+    /// Adds `addr`; false if it was there or lies outside of all ranges.
+    #[inline]
+    pub(crate) fn insert(&self, addr: u64) -> bool {
+        let Some((bit, _)) = self.bit(addr) else { return false };
+        let mask = 1u64 << (bit % 64);
+        let Some(word) = self.words.get((bit / 64) as usize) else { return false };
+        // Most calls find the bit set or are alone: a load first keeps the line shared.
+        word.load(Ordering::Relaxed) & mask == 0 && word.fetch_or(mask, Ordering::Relaxed) & mask == 0
+    }
+
+    /// Whether `addr` is in the set.
+    #[inline]
+    pub(crate) fn contains(&self, addr: u64) -> bool {
+        self.bit(addr).is_some_and(|(bit, _)| {
+            self.words.get((bit / 64) as usize).is_some_and(|word| word.load(Ordering::Relaxed) >> (bit % 64) & 1 != 0)
+        })
+    }
+
+    /// Adds `len` addresses from `addr`, as far as they lie in the range of `addr`.
+    pub(crate) fn insert_range(&self, addr: u64, len: u64) {
+        let Some((mut bit, room)) = self.bit(addr) else { return };
+        let mut left = len.min(room);
+        while left > 0 {
+            let offset = bit % 64;
+            let here = left.min(64 - offset);
+            let mask = (u64::MAX >> (64 - here)) << offset;
+            if let Some(word) = self.words.get((bit / 64) as usize)
+                && word.load(Ordering::Relaxed) & mask != mask
+            {
+                word.fetch_or(mask, Ordering::Relaxed);
+            }
+            bit += here;
+            left -= here;
+        }
+    }
+
+    /// The first address in `from..end` that is (`set`) or is not in the set; `from..end` must lie
+    /// in one range.
+    pub(crate) fn next(&self, from: u64, end: u64, set: bool) -> Option<u64> {
+        let mut addr = from;
+        while addr < end {
+            let (bit, room) = self.bit(addr)?;
+            let word = self.words.get((bit / 64) as usize)?.load(Ordering::Relaxed);
+            let word = if set { word } else { !word } >> (bit % 64);
+            if word != 0 {
+                let found = addr + u64::from(word.trailing_zeros());
+                return (found < end).then_some(found);
+            }
+            let step = 64 - bit % 64;
+            if step >= room {
+                return None;
+            }
+            addr += step;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_neighbours() {
+        let set = AddressSet::new([(0x1003, 0x1103), (0x2000, 0x2010)].into_iter());
+        assert!(set.insert(0x1003));
+        assert!(!set.insert(0x1003));
+        assert!(!set.insert(0x1103));
+        set.insert_range(0x1040, 130);
+        assert!(!set.contains(0x103f) && set.contains(0x1040) && set.contains(0x10c1) && !set.contains(0x10c2));
+        assert_eq!(set.next(0x1004, 0x1103, true), Some(0x1040));
+        assert_eq!(set.next(0x1040, 0x1103, false), Some(0x10c2));
+        assert_eq!(set.next(0x10c2, 0x1103, true), None);
+        set.insert_range(0x2008, 100);
+        assert!(set.contains(0x200f) && !set.contains(0x2010));
+        assert_eq!(set.next(0x2008, 0x2010, false), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! Executable memory of both files, functions of the old one, and the map as a claim.
+
+use postlink_base::{AddressMap, MapKind, MapRange};
+use postlink_image::{Image, elf};
+
+/// Executable memory of one file: disjoint regions with their bytes, sorted by address.
+pub(crate) struct CodeView<'d> {
+    regions: Vec<(u64, &'d [u8])>,
+}
+
+impl<'d> CodeView<'d> {
+    /// The executable sections: in the old file, other bytes of an executable segment are data.
+    pub(crate) fn of_sections(image: &Image<'d>) -> Self {
+        let sections = image.exec_ranges().iter().filter_map(|&(start, _, index)| {
+            let section = image.sections().get(index)?;
+            Some((start, image.section_data(section)))
+        });
+        Self::disjoint(sections.collect())
+    }
+
+    /// The executable segments: what the processor can execute.
+    pub(crate) fn of_segments(image: &Image<'d>) -> Self {
+        let segments = image.segments().iter().filter(|segment| {
+            segment.kind == elf::PT_LOAD && segment.flags & elf::PF_X != 0
+        });
+        Self::disjoint(segments.filter_map(|load| Some((load.vaddr, image.bytes_at(load.vaddr, load.filesz)?))).collect())
+    }
+
+    fn disjoint(mut regions: Vec<(u64, &'d [u8])>) -> Self {
+        regions.sort_unstable_by_key(|region| region.0);
+        let mut end = 0;
+        regions.retain(|(start, bytes)| {
+            let free = *start >= end && !bytes.is_empty();
+            if free {
+                end = start.saturating_add(bytes.len() as u64);
+            }
+            free
+        });
+        Self { regions }
+    }
+
+    /// The bytes from `addr` to the end of its region.
+    #[inline]
+    pub(crate) fn from(&self, addr: u64) -> Option<&'d [u8]> {
+        let index = match self.regions.as_slice() {
+            [_] => 0,
+            regions => regions.partition_point(|region| region.0 <= addr).checked_sub(1)?,
+        };
+        let &(start, bytes) = self.regions.get(index)?;
+        let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
+        bytes.get(offset..).filter(|rest| !rest.is_empty())
+    }
+
+    /// Whether `addr` is executable.
+    pub(crate) fn contains(&self, addr: u64) -> bool {
+        self.from(addr).is_some()
+    }
+
+    /// `(start, end)` of each region, sorted.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.regions.iter().map(|(start, bytes)| (*start, start + bytes.len() as u64))
+    }
+}
+
+/// A stretch of old code whose bytes all went the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) new: u64,
+    /// All bytes correspond to the one address `new`.
+    pub(crate) is_point: bool,
+    /// The stretch did not move.
+    pub(crate) is_same: bool,
+}
+
+impl Piece {
+    /// The new address of `addr`, which must lie in the piece.
+    #[inline]
+    pub(crate) const fn new_of(&self, addr: u64) -> u64 {
+        if self.is_point { self.new } else { self.new.wrapping_add(addr.wrapping_sub(self.start)) }
+    }
+    #[inline]
+    pub(crate) const fn contains(&self, addr: u64) -> bool {
+        addr >= self.start && addr < self.end
+    }
+    pub(crate) const fn nothing() -> Self {
+        Self { start: 0, end: 0, new: 0, is_point: false, is_same: true }
+    }
+}
+
+/// The address map with a coarse index, because it is asked for every branch.
+pub(crate) struct Claim<'m> {
+    ranges: &'m [MapRange],
+    base: u64,
+    /// For each `1 << SHIFT` bytes from `base`: number of ranges that start before it.
+    index: Vec<u32>,
+}
+
+const SHIFT: u32 = 8;
+
+/// Above this much address space between the first and the last range, no index is built: such a
+/// map is no map of a text.
+const INDEXED_MAX: u64 = 8 << 30;
+
+impl<'m> Claim<'m> {
+    pub(crate) fn new(map: &'m AddressMap) -> Self {
+        let ranges = map.ranges();
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Self { ranges, base: 0, index: Vec::new() };
+        };
+        let base = first.old.raw() >> SHIFT << SHIFT;
+        let span = last.old_end().raw() - base;
+        let mut index = Vec::new();
+        if span <= INDEXED_MAX {
+            let buckets = (span >> SHIFT) + 2;
+            index.reserve_exact(usize::try_from(buckets).unwrap_or(0));
+            let mut before = 0usize;
+            for bucket in 0..buckets {
+                let start = base + (bucket << SHIFT);
+                while ranges.get(before).is_some_and(|range| range.old.raw() < start) {
+                    before += 1;
+                }
+                index.push(u32::try_from(before).unwrap_or(u32::MAX));
+            }
+        }
+        Self { ranges, base, index }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    pub(crate) const fn ranges(&self) -> &'m [MapRange] {
+        self.ranges
+    }
+
+    /// Number of ranges that start at or before `old`.
+    #[inline]
+    fn upto(&self, old: u64) -> usize {
+        let bucket = old.wrapping_sub(self.base) >> SHIFT;
+        let bounds = usize::try_from(bucket).ok().and_then(|at| Some((*self.index.get(at)?, *self.index.get(at + 1)?)));
+        match bounds {
+            Some((low, high)) if old >= self.base => {
+                let (low, high) = (low as usize, high as usize);
+                let within = self.ranges.get(low..high).unwrap_or(&[]);
+                low + within.partition_point(|range| range.old.raw() <= old)
+            }
+            _ => self.ranges.partition_point(|range| range.old.raw() <= old),
+        }
+    }
+
+    /// The piece that holds `old`.
+    #[inline]
+    pub(crate) fn piece(&self, old: u64) -> Piece {
+        let upto = self.upto(old);
+        let before = upto.checked_sub(1).and_then(|index| self.ranges.get(index));
+        if let Some(range) = before
+            && old < range.old_end().raw()
+        {
+            return Piece {
+                start: range.old.raw(),
+                end: range.old_end().raw(),
+                new: range.new.raw(),
+                is_point: range.kind == MapKind::Point,
+                is_same: false,
+            };
+        }
+        let start = before.map_or(0, |range| range.old_end().raw());
+        let end = self.ranges.get(upto).map_or(u64::MAX, |range| range.old.raw());
+        Piece { start, end, new: start, is_point: false, is_same: true }
+    }
+
+    /// The claimed new address of `old`.
+    #[inline]
+    pub(crate) fn to_new(&self, old: u64) -> u64 {
+        self.piece(old).new_of(old)
+    }
+}
+
+/// Code ranges of the old file that an FDE or a function symbol names, sorted and disjoint.
+pub(crate) struct Functions {
+    ranges: Vec<(u64, u64)>,
+}
+
+/// The range that holds an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// False for the space between functions.
+    pub(crate) is_function: bool,
+}
+
+impl Extent {
+    #[inline]
+    pub(crate) const fn contains(&self, addr: u64) -> bool {
+        addr >= self.start && addr < self.end
+    }
+    pub(crate) const fn nothing() -> Self {
+        Self { start: 0, end: 0, is_function: false }
+    }
+}
+
+impl Functions {
+    /// `frames`: code ranges of FDEs, sorted. They win over symbols, whose sizes are hand-written in
+    /// assembly; a symbol's range counts as far as no FDE covers it.
+    pub(crate) fn new(image: &Image<'_>, code: &CodeView<'_>, frames: &[(u64, u64)]) -> Self {
+        let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(frames.len());
+        let mut end = 0;
+        for &(start, stop) in frames {
+            let start = start.max(end);
+            if start < stop && code.contains(start) {
+                ranges.push((start, stop));
+                end = stop;
+            }
+        }
+        let mut extra = Vec::new();
+        for table in [image.symtab(), image.dynsym()].into_iter().flatten() {
+            for symbol in table.iter().filter(|symbol| symbol.is_function() && symbol.is_defined() && symbol.size > 0) {
+                let at = ranges.partition_point(|range| range.0 <= symbol.value);
+                let covered = at.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| symbol.value < range.1);
+                if covered || !code.contains(symbol.value) {
+                    continue;
+                }
+                let next = ranges.get(at).map_or(u64::MAX, |range| range.0);
+                extra.push((symbol.value, symbol.value.saturating_add(symbol.size).min(next)));
+            }
+        }
+        extra.sort_unstable();
+        let mut end = 0;
+        for (start, stop) in extra {
+            let start = start.max(end);
+            if start < stop {
+                ranges.push((start, stop));
+                end = stop;
+            }
+        }
+        ranges.sort_unstable();
+        Self { ranges }
+    }
+
+    pub(crate) fn ranges(&self) -> &[(u64, u64)] {
+        &self.ranges
+    }
+
+    /// The extent that holds `addr`.
+    pub(crate) fn extent(&self, addr: u64) -> Extent {
+        let upto = self.ranges.partition_point(|range| range.0 <= addr);
+        let before = upto.checked_sub(1).and_then(|index| self.ranges.get(index));
+        if let Some(&(start, end)) = before
+            && addr < end
+        {
+            return Extent { start, end, is_function: true };
+        }
+        let start = before.map_or(0, |range| range.1);
+        let end = self.ranges.get(upto).map_or(u64::MAX, |range| range.0);
+        Extent { start, end, is_function: false }
+    }
+
+    /// Start of the function that holds `addr`.
+    pub(crate) fn entry(&self, addr: u64) -> Option<u64> {
+        let extent = self.extent(addr);
+        extent.is_function.then_some(extent.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postlink_base::{NewAddr, OldAddr};
+
+    #[test]
+    fn claim_agrees_with_the_map() {
+        arbtest::arbtest(|u| {
+            let mut ranges = Vec::new();
+            let mut old = 0x40_0000u64;
+            for _ in 0..u.int_in_range(0..=30)? {
+                old += u64::from(u.int_in_range(0..=900u16)?);
+                let len = u.int_in_range(1..=700u32)?;
+                let kind = if u.arbitrary()? { MapKind::Linear } else { MapKind::Point };
+                ranges.push(MapRange { old: OldAddr::new(old), new: NewAddr::new(u.arbitrary()?), len, kind });
+                old += u64::from(len);
+            }
+            let map = AddressMap::from_ranges(ranges).unwrap();
+            let claim = Claim::new(&map);
+            for _ in 0..50 {
+                let at = 0x3f_ff00 + u.int_in_range(0..=60_000u64)?;
+                assert_eq!(claim.to_new(at), map.to_new(OldAddr::new(at)).raw());
+                assert!(claim.piece(at).contains(at));
+            }
+            Ok(())
+        })
+        .budget_ms(300);
+    }
+}

@@ -1,0 +1,330 @@
+//! One instruction, as far as the proof has to understand it.
+//!
+//! yaxpeax-x86 says how long an instruction is, what it does to control flow and which operands it
+//! has; it does not say where an operand's bytes stand. For that the prefixes and opcode are
+//! scanned here, and the field that is found must hold the displacement that yaxpeax decoded: two
+//! readings that have to agree.
+
+use yaxpeax_arch::{Decoder as _, LengthedInstruction as _, U8Reader};
+use yaxpeax_x86::amd64::{InstDecoder, Instruction, Opcode, Operand, RegSpec};
+
+/// Where control goes after an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// To the next instruction.
+    Next,
+    /// To the next instruction, and nothing else happens.
+    Nop,
+    /// To a fixed place, and nothing else happens.
+    Jump(u64),
+    /// `jcc`: condition code as encoded (bit 0 inverts it), target.
+    Conditional(u8, u64),
+    /// `loop*`, `j*cxz`: opcode byte, target. Reach only 127 bytes and have no inverse.
+    ShortConditional(u8, u64),
+    /// `xbegin`: to the next instruction, or to the abort handler.
+    Begin(u64),
+    /// Direct call.
+    Call(u64),
+    /// Indirect call.
+    IndirectCall,
+    /// Indirect jump.
+    IndirectJump,
+    /// Return, or an instruction after which nothing is executed (`ud2`, `hlt`).
+    End,
+}
+
+/// A PC-relative memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PcRelative {
+    /// Offset of the four displacement bytes in the instruction.
+    pub(crate) at: u8,
+    /// The address it designates.
+    pub(crate) target: u64,
+    /// Whether the address itself is taken (`lea`), not what is stored there.
+    pub(crate) taken: bool,
+}
+
+/// One decoded instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    /// Length in bytes, 1 to 15.
+    pub(crate) len: u8,
+    /// Control flow.
+    pub(crate) flow: Flow,
+    /// PC-relative memory operand.
+    pub(crate) memory: Option<PcRelative>,
+    /// Whether it is `endbr64`.
+    pub(crate) is_endbr: bool,
+}
+
+/// Why bytes could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undecodable {
+    /// yaxpeax does not know the instruction, or the bytes end.
+    Unknown,
+    /// The two readings of a PC-relative operand differ.
+    Disagreement,
+}
+
+/// The decoder; cheap to create, one per thread.
+pub(crate) struct Eyes {
+    decoder: InstDecoder,
+    instruction: Instruction,
+}
+
+impl Eyes {
+    pub(crate) fn new() -> Self {
+        Self { decoder: InstDecoder::default(), instruction: Instruction::default() }
+    }
+
+    /// Decodes the first instruction of `bytes`, which stands at `addr`.
+    #[inline]
+    pub(crate) fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
+        let mut reader = U8Reader::new(bytes);
+        let inst = &mut self.instruction;
+        self.decoder.decode_into(inst, &mut reader).map_err(|_| Undecodable::Unknown)?;
+        let len = u8::try_from(inst.len().to_const_len()).map_err(|_| Undecodable::Unknown)?;
+        let Some(bytes) = bytes.get(..usize::from(len)) else { return Err(Undecodable::Unknown) };
+        let next = addr.wrapping_add(u64::from(len));
+        let shape = shape(bytes);
+        let opcode = inst.opcode();
+        let mut is_endbr = false;
+        let flow = match opcode {
+            Opcode::NOP if shape.is_nop() => Flow::Nop,
+            Opcode::JMP => relative(inst, next).map_or(Flow::IndirectJump, Flow::Jump),
+            Opcode::CALL => relative(inst, next).map_or(Flow::IndirectCall, Flow::Call),
+            Opcode::JMPF | Opcode::JMPE => Flow::IndirectJump,
+            Opcode::CALLF => Flow::IndirectCall,
+            Opcode::RETURN
+            | Opcode::RETF
+            | Opcode::IRET
+            | Opcode::IRETD
+            | Opcode::IRETQ
+            | Opcode::UIRET
+            | Opcode::SYSRET
+            | Opcode::SYSEXIT
+            | Opcode::UD0
+            | Opcode::UD1
+            | Opcode::UD2
+            | Opcode::HLT => Flow::End,
+            Opcode::LOOP | Opcode::LOOPZ | Opcode::LOOPNZ | Opcode::JRCXZ => {
+                Flow::ShortConditional(shape.opcode, relative(inst, next).ok_or(Undecodable::Unknown)?)
+            }
+            Opcode::XBEGIN => Flow::Begin(relative(inst, next).ok_or(Undecodable::Unknown)?),
+            Opcode::ENDBR64 => {
+                is_endbr = true;
+                Flow::Next
+            }
+            _ if shape.is_conditional_jump() => {
+                if !opcode.is_jcc() {
+                    return Err(Undecodable::Disagreement);
+                }
+                Flow::Conditional(shape.opcode & 0xf, relative(inst, next).ok_or(Undecodable::Unknown)?)
+            }
+            _ if opcode.is_jcc() => return Err(Undecodable::Disagreement),
+            _ => Flow::Next,
+        };
+        let memory = match pc_relative(inst) {
+            None => None,
+            Some(displacement) => {
+                // The field follows the ModRM byte, which follows the opcode.
+                let at = shape.opcode_at + 2;
+                let field = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+                if field.map(|field| i32::from_le_bytes(*field)) != Some(displacement) {
+                    return Err(Undecodable::Disagreement);
+                }
+                let target = next.wrapping_add_signed(i64::from(displacement));
+                let target = if shape.address_size { target & 0xffff_ffff } else { target };
+                let at = u8::try_from(at).map_err(|_| Undecodable::Disagreement)?;
+                Some(PcRelative { at, target, taken: opcode == Opcode::LEA })
+            }
+        };
+        Ok(Decoded { len, flow, memory, is_endbr })
+    }
+
+    /// Disassembles the first instruction of `bytes` for people.
+    pub(crate) fn text(&mut self, bytes: &[u8], addr: u64) -> String {
+        let Ok(decoded) = self.decode(bytes, addr) else {
+            let shown = bytes.get(..bytes.len().min(8)).unwrap_or(&[]);
+            return format!("(bytes {})", hex(shown));
+        };
+        let target = match (decoded.flow, decoded.memory) {
+            (
+                Flow::Jump(target)
+                | Flow::Conditional(_, target)
+                | Flow::ShortConditional(_, target)
+                | Flow::Begin(target)
+                | Flow::Call(target),
+                _,
+            ) => format!("  -> {target:#x}"),
+            (_, Some(memory)) => format!("  [{:#x}]", memory.target),
+            _ => String::new(),
+        };
+        format!("{}{target}", self.instruction)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Target of a relative branch operand.
+fn relative(inst: &Instruction, next: u64) -> Option<u64> {
+    match inst.operand(0) {
+        Operand::ImmediateI8 { imm } => Some(next.wrapping_add_signed(i64::from(imm))),
+        Operand::ImmediateI32 { imm } => Some(next.wrapping_add_signed(i64::from(imm))),
+        _ => None,
+    }
+}
+
+/// Displacement of a memory operand relative to the instruction pointer.
+fn pc_relative(inst: &Instruction) -> Option<i32> {
+    const RIP: RegSpec = RegSpec::rip();
+    const EIP: RegSpec = RegSpec::eip();
+    for index in 0..inst.operand_count() {
+        match inst.operand(index) {
+            Operand::MemDeref { base } | Operand::MemDerefMasked { base, .. } if base == RIP || base == EIP => {
+                return Some(0);
+            }
+            Operand::Disp { base, disp } | Operand::DispMasked { base, disp, .. } if base == RIP || base == EIP => {
+                return Some(disp);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The outer form of an instruction.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// Opcode map: 0 one-byte, 1 after `0f`, 2 after `0f 38`, 3 after `0f 3a`; others as VEX, EVEX
+    /// and XOP number them.
+    map: u8,
+    opcode: u8,
+    opcode_at: usize,
+    /// `f3` or `f2` prefix.
+    repeat: bool,
+    /// `67` prefix.
+    address_size: bool,
+    /// `REX.B`.
+    rex_b: bool,
+    /// Encoded with VEX, EVEX or XOP.
+    vector: bool,
+}
+
+impl Shape {
+    /// The documented NOP encodings only: `90`, `0f 1f /0`, with any prefix that changes nothing.
+    const fn is_nop(&self) -> bool {
+        !self.vector && !self.repeat && ((self.map == 0 && self.opcode == 0x90 && !self.rex_b) || (self.map == 1 && self.opcode == 0x1f))
+    }
+
+    const fn is_conditional_jump(&self) -> bool {
+        !self.vector && ((self.map == 0 && self.opcode & 0xf0 == 0x70) || (self.map == 1 && self.opcode & 0xf0 == 0x80))
+    }
+}
+
+/// Scans prefixes and opcode (Intel SDM volume 2, chapter 2). `bytes` is one whole instruction.
+fn shape(bytes: &[u8]) -> Shape {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let mut at = 0;
+    let mut shape =
+        Shape { map: 0, opcode: 0, opcode_at: 0, repeat: false, address_size: false, rex_b: false, vector: false };
+    while at < bytes.len() {
+        match byte(at) {
+            0x67 => shape.address_size = true,
+            0xf2 | 0xf3 => shape.repeat = true,
+            0x66 | 0xf0 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 => {}
+            _ => break,
+        }
+        at += 1;
+    }
+    while byte(at) & 0xf0 == 0x40 {
+        shape.rex_b = byte(at) & 1 != 0;
+        at += 1;
+    }
+    match byte(at) {
+        0xc5 => (shape.map, shape.vector, at) = (1, true, at + 2),
+        0xc4 => (shape.map, shape.vector, at) = (byte(at + 1) & 0x1f, true, at + 3),
+        0x62 => (shape.map, shape.vector, at) = (byte(at + 1) & 0x7, true, at + 4),
+        // `8f /0` is `pop`; a map number of 8 or more cannot be its ModRM byte with /0.
+        0x8f if byte(at + 1) & 0x1f >= 8 => (shape.map, shape.vector, at) = (byte(at + 1) & 0x1f, true, at + 3),
+        0x0f => match byte(at + 1) {
+            0x38 => (shape.map, at) = (2, at + 2),
+            0x3a => (shape.map, at) = (3, at + 2),
+            _ => (shape.map, at) = (1, at + 1),
+        },
+        _ => {}
+    }
+    shape.opcode = byte(at);
+    shape.opcode_at = at;
+    shape
+}
+
+/// yaxpeax gives a length as an address difference; it never exceeds 15.
+trait ConstLen {
+    fn to_const_len(self) -> u64;
+}
+
+impl ConstLen for yaxpeax_arch::AddressDiff<u64> {
+    fn to_const_len(self) -> u64 {
+        use yaxpeax_arch::AddressBase as _;
+        0u64.wrapping_offset(self).to_linear() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], flow: Flow, memory: Option<(u8, u64)>) {
+        let mut padded = bytes.to_vec();
+        padded.extend([0xcc; 16]);
+        let decoded = Eyes::new().decode(&padded, 0x1000).unwrap();
+        assert_eq!(usize::from(decoded.len), bytes.len(), "{}", hex(bytes));
+        assert_eq!(decoded.flow, flow, "{}", hex(bytes));
+        assert_eq!(decoded.memory.map(|memory| (memory.at, memory.target)), memory, "{}", hex(bytes));
+    }
+
+    #[test]
+    fn control_flow() {
+        check(&[0x90], Flow::Nop, None);
+        check(&[0x66, 0x90], Flow::Nop, None);
+        check(&[0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0], Flow::Nop, None);
+        check(&[0xf3, 0x90], Flow::Next, None); // pause
+        check(&[0x41, 0x90], Flow::Next, None); // xchg r8, rax
+        check(&[0xf3, 0x0f, 0x1e, 0xfa], Flow::Next, None);
+        check(&[0xeb, 0xfe], Flow::Jump(0x1000), None);
+        check(&[0xe9, 0, 1, 0, 0], Flow::Jump(0x1105), None);
+        check(&[0xf2, 0xe9, 0, 1, 0, 0], Flow::Jump(0x1106), None);
+        check(&[0x7e, 0x10], Flow::Conditional(0xe, 0x1012), None);
+        check(&[0x0f, 0x8f, 0xfa, 0xff, 0xff, 0xff], Flow::Conditional(0xf, 0x1000), None);
+        check(&[0xe3, 0x02], Flow::ShortConditional(0xe3, 0x1004), None);
+        check(&[0xe2, 0x02], Flow::ShortConditional(0xe2, 0x1004), None);
+        check(&[0xe8, 0, 0, 0, 0], Flow::Call(0x1005), None);
+        check(&[0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0], Flow::Call(0x1008), None);
+        check(&[0x67, 0xe8, 0, 0, 0, 0], Flow::Call(0x1006), None);
+        check(&[0xff, 0xe0], Flow::IndirectJump, None);
+        check(&[0x3e, 0xff, 0xe2], Flow::IndirectJump, None);
+        check(&[0xff, 0x15, 0, 0, 0, 0], Flow::IndirectCall, Some((2, 0x1006)));
+        check(&[0xff, 0x25, 0xfa, 0xff, 0xff, 0xff], Flow::IndirectJump, Some((2, 0x1000)));
+        check(&[0xc3], Flow::End, None);
+        check(&[0xf3, 0xc3], Flow::End, None);
+        check(&[0x0f, 0x0b], Flow::End, None);
+        check(&[0xf4], Flow::End, None);
+        check(&[0xc7, 0xf8, 0x10, 0, 0, 0], Flow::Begin(0x1016), None);
+    }
+
+    #[test]
+    fn pc_relative_fields() {
+        check(&[0x48, 0x8d, 0x05, 4, 3, 2, 1], Flow::Next, Some((3, 0x0102_1307 + 4)));
+        check(&[0xc7, 0x05, 8, 0, 0, 0, 1, 2, 3, 4], Flow::Next, Some((2, 0x1012)));
+        check(&[0x66, 0x0f, 0x3a, 0x0f, 0x05, 16, 0, 0, 0, 7], Flow::Next, Some((5, 0x101a)));
+        check(&[0xc5, 0xfb, 0x10, 0x05, 16, 0, 0, 0], Flow::Next, Some((4, 0x1018)));
+        check(&[0xc4, 0xe2, 0x79, 0x00, 0x05, 16, 0, 0, 0], Flow::Next, Some((5, 0x1019)));
+        check(&[0x62, 0xf1, 0x7c, 0x48, 0x10, 0x05, 16, 0, 0, 0], Flow::Next, Some((6, 0x101a)));
+        check(&[0x48, 0x8b, 0x05, 0, 0, 0, 0], Flow::Next, Some((3, 0x1007)));
+        check(&[0x8b, 0x04, 0x25, 0, 0, 0, 0], Flow::Next, None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Code that no known path reaches: padding, data among code, and code whose way in is unknown.
+
+use postlink_base::MapKind;
+use rayon::prelude::*;
+
+use crate::decode::{Eyes, Flow};
+use crate::proof::{Findings, Obligation};
+use crate::walk::{Context, Harvest, Walker};
+
+/// Length of the padding at the start of `bytes`: NOPs, traps and zeros.
+pub(crate) fn padding(bytes: &[u8], eyes: &mut Eyes) -> usize {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        match rest.first() {
+            Some(0 | 0xcc) => at += 1,
+            _ => match eyes.decode(rest, 0) {
+                Ok(decoded) if decoded.flow == Flow::Nop => at += usize::from(decoded.len),
+                _ => break,
+            },
+        }
+    }
+    at
+}
+
+/// Walks what is left in and between functions. What cannot be matched instruction by instruction
+/// must have been kept byte for byte.
+pub(crate) fn walk_rest(cx: &Context<'_, '_>) -> Harvest {
+    let mut stretches: Vec<(u64, u64)> = Vec::new();
+    for (start, end) in cx.old_code.ranges() {
+        let mut at = start;
+        while at < end {
+            let extent = cx.functions.extent(at);
+            stretches.push((at.max(start), extent.end.min(end)));
+            at = extent.end;
+        }
+    }
+    stretches
+        .par_chunks(256)
+        .map(|stretches| {
+            let mut walker = Walker::new(cx);
+            let mut eyes = Eyes::new();
+            for &(start, end) in stretches {
+                walk_stretch(cx, &mut walker, &mut eyes, start, end);
+            }
+            walker.harvest
+        })
+        .reduce(Harvest::default, Harvest::merge)
+}
+
+fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mut Eyes, start: u64, end: u64) {
+    let mut at = start;
+    while let Some(from) = cx.old_covered.next(at, end, false) {
+        let to = cx.old_covered.next(from, end, true).unwrap_or(end);
+        let Some(bytes) = cx.old_code.from(from).and_then(|bytes| bytes.get(..usize::try_from(to - from).ok()?)) else { return };
+        let skipped = padding(bytes, eyes);
+        if skipped > 0 {
+            at = from + skipped as u64;
+            continue;
+        }
+        let before = std::mem::take(&mut walker.harvest);
+        walker.run(from);
+        let found = std::mem::take(&mut walker.harvest);
+        walker.harvest = before;
+        if found.findings.total() > 0 && is_kept(cx, from, to) {
+            let mut found = found;
+            let checked = found.findings.checked;
+            found.findings = Findings { checked, ..Findings::default() };
+            found.findings.checked.unreached_bytes += to - from;
+            walker.harvest = std::mem::take(&mut walker.harvest).merge(found);
+            cx.old_covered.insert_range(from, to - from);
+            mark_new(cx, from, to);
+        } else {
+            walker.harvest = std::mem::take(&mut walker.harvest).merge(found);
+        }
+        // Progress, whatever the walk made of it.
+        cx.old_covered.insert_range(from, 1);
+        at = from;
+    }
+}
+
+/// Calls `each(old, new, len)` for the linear stretches of `from..to`; false if there are others.
+fn for_pieces(cx: &Context<'_, '_>, from: u64, to: u64, mut each: impl FnMut(u64, u64, u64) -> bool) -> bool {
+    let mut at = from;
+    while at < to {
+        let piece = cx.claim.piece(at);
+        let end = piece.end.min(to);
+        if piece.is_point || !each(at, piece.new_of(at), end - at) {
+            return false;
+        }
+        at = end;
+    }
+    true
+}
+
+/// Whether the bytes are the same where the map puts them.
+fn is_kept(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
+    for_pieces(cx, from, to, |old, new, len| {
+        let Ok(len) = usize::try_from(len) else { return false };
+        let old = cx.old_code.from(old).and_then(|bytes| bytes.get(..len));
+        let new = cx.new_code.from(new).and_then(|bytes| bytes.get(..len));
+        old.is_some() && old == new
+    })
+}
+
+fn mark_new(cx: &Context<'_, '_>, from: u64, to: u64) {
+    for_pieces(cx, from, to, |_, new, len| {
+        cx.new_live.insert_range(new, len);
+        true
+    });
+}
+
+/// P7: executable bytes of the new file that are not part of live code must be traps, padding, or
+/// the jump at the old entry of a function that moved.
+pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
+    let mut eyes = Eyes::new();
+    let regions: Vec<(u64, u64)> = if cx.new.sections().is_empty() {
+        cx.new_code.ranges().collect()
+    } else {
+        cx.new.exec_ranges().iter().map(|&(start, end, _)| (start, end)).collect()
+    };
+    for (start, end) in regions {
+        let mut at = start;
+        while at < end {
+            let Some(from) = cx.new_live.next(at, end, false) else { break };
+            let to = cx.new_live.next(from, end, true).unwrap_or(end);
+            let Some(bytes) = cx.new_code.from(from).and_then(|bytes| bytes.get(..usize::try_from(to - from).ok()?)) else {
+                let texts = (String::new(), format!("{:#x}..{:#x}", from, to));
+                findings.fail(Obligation::File, "section-not-executable", (None, Some(from)), texts, "an executable section outside of executable segments");
+                break;
+            };
+            findings.checked.dead_bytes += to - from;
+            let mut here = 0usize;
+            while let Some(rest) = bytes.get(here..).filter(|rest| !rest.is_empty()) {
+                let addr = from + here as u64;
+                let unchanged = cx.claim.piece(addr).is_same.then(|| unchanged(cx, addr, rest)).unwrap_or(0);
+                let step = unchanged.max(padding_strict(rest, &mut eyes)).max(entry_jump(cx, addr, rest, &mut eyes));
+                if step > 0 {
+                    here += step;
+                    continue;
+                }
+                let texts = (String::new(), eyes.text(rest, addr));
+                findings.fail(Obligation::Residue, "dead-bytes", (None, Some(addr)), texts, "bytes that hold no live code must be traps (0xcc)");
+                // One violation for a run of bytes.
+                here += rest.iter().position(|&byte| byte == 0xcc).unwrap_or(rest.len());
+            }
+            at = to;
+        }
+    }
+}
+
+/// Traps and NOPs.
+fn padding_strict(bytes: &[u8], eyes: &mut Eyes) -> usize {
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let traps = rest.iter().take_while(|&&byte| byte == 0xcc).count();
+        if traps > 0 {
+            at += traps;
+            continue;
+        }
+        match eyes.decode(rest, 0) {
+            Ok(decoded) if decoded.flow == Flow::Nop => at += usize::from(decoded.len),
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Bytes that are what they were in the old file: padding or data between functions that stayed.
+fn unchanged(cx: &Context<'_, '_>, addr: u64, bytes: &[u8]) -> usize {
+    let end = cx.claim.piece(addr).end;
+    let room = usize::try_from(end - addr).unwrap_or(usize::MAX);
+    let old = cx.old_code.from(addr).unwrap_or(&[]);
+    old.iter().zip(bytes).take(room).take_while(|(a, b)| a == b).count()
+}
+
+/// `jmp rel32` at the old entry of a function, to its new place.
+fn entry_jump(cx: &Context<'_, '_>, addr: u64, bytes: &[u8], eyes: &mut Eyes) -> usize {
+    let is_entry = !cx.claim.piece(addr).is_same && cx.functions.entry(addr) == Some(addr);
+    match eyes.decode(bytes, addr) {
+        Ok(decoded) if is_entry && decoded.len == 5 && decoded.flow == Flow::Jump(cx.claim.to_new(addr)) => 5,
+        _ => 0,
+    }
+}
+
+/// Old bytes outside of the map that belong to no instruction: padding may be reused, anything else
+/// (constants among code) must be what it was.
+pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
+    let mut eyes = Eyes::new();
+    for (start, end) in cx.old_code.ranges() {
+        let mut at = start;
+        while let Some(from) = cx.old_covered.next(at, end, false) {
+            let piece = cx.claim.piece(from);
+            let to = cx.old_covered.next(from, end, true).unwrap_or(end).min(piece.end);
+            at = to;
+            if !piece.is_same {
+                continue;
+            }
+            let bytes = cx.old_code.from(from).unwrap_or(&[]);
+            let bytes = bytes.get(..usize::try_from(to - from).unwrap_or(0)).unwrap_or(&[]);
+            let skipped = padding(bytes, &mut eyes);
+            let from = from + skipped as u64;
+            if from < to && !is_kept(cx, from, to) {
+                let texts = (eyes.text(bytes.get(skipped..).unwrap_or(&[]), from), String::new());
+                findings.fail(Obligation::Pointers, "unmapped-bytes", (Some(from), Some(from)), texts, "bytes among code changed, and the map does not name them");
+            } else if from < to {
+                mark_new(cx, from, to);
+            }
+        }
+    }
+}
+
+/// Two different old addresses must not share new bytes: code pointers compare as they did.
+pub(crate) fn check_overlap(cx: &Context<'_, '_>, findings: &mut Findings) {
+    let mut images: Vec<(u64, u64, u64)> = cx
+        .claim
+        .ranges()
+        .iter()
+        .filter(|range| range.kind == MapKind::Linear)
+        .map(|range| (range.new.raw(), u64::from(range.len), range.old.raw()))
+        .collect();
+    images.par_sort_unstable();
+    for pair in images.array_windows::<2>() {
+        let [(new, len, old), (next, _, next_old)] = *pair;
+        if new.checked_add(len).is_none_or(|end| end > next) {
+            let texts = (format!("{old:#x}, {next_old:#x}"), format!("{new:#x}, {next:#x}"));
+            findings.fail(Obligation::Code, "map-overlap", (Some(next_old), Some(next)), texts, "two pieces of code were put in one place");
+        }
+    }
+}

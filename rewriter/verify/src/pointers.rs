@@ -1,0 +1,122 @@
+//! P2: words of data that hold code addresses, and the journal of all other bytes.
+
+mod dynamic;
+mod journal;
+
+use postlink_image::{DynamicTable, Image, elf, relr_addresses};
+
+use crate::code::CodeView;
+use crate::proof::{Findings, Obligation};
+use crate::references::References;
+use crate::relocations::StaticRelocations;
+use crate::walk::little;
+
+pub(crate) use dynamic::DynamicRelocations;
+pub(crate) use journal::check_data;
+
+/// One word of data whose value is an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pointer {
+    /// Where the word stands.
+    pub(crate) addr: u64,
+    /// Its size in bytes: 4 or 8.
+    pub(crate) width: u8,
+    /// The dynamic linker overwrites the word, so its value in the file may stay.
+    pub(crate) is_overwritten: bool,
+    /// The address it holds.
+    pub(crate) target: u64,
+}
+
+/// All words of the old file's data that hold an address, sorted and without duplicates.
+pub(crate) fn collect(
+    old: &Image<'_>,
+    relocations: &StaticRelocations,
+    dynamic: &DynamicRelocations,
+    code: &CodeView<'_>,
+) -> Vec<Pointer> {
+    let mut pointers = Vec::new();
+    for word in &relocations.words {
+        let Some(bytes) = old.bytes_at(word.addr, u64::from(word.width)) else { continue };
+        let value = little(bytes);
+        let target = if word.signed { i64::from(value as u32 as i32).cast_unsigned() } else { value };
+        let is_overwritten = dynamic.covers(word.addr);
+        pointers.push(Pointer { addr: word.addr, width: word.width, is_overwritten, target });
+    }
+    let mut add_word = |addr: u64, only_code: bool| {
+        let Some(target) = old.bytes_at(addr, 8).map(little) else { return };
+        if !only_code || code.contains(target) {
+            pointers.push(Pointer { addr, width: 8, is_overwritten: dynamic.covers(addr), target });
+        }
+    };
+    for section in old.sections().iter().filter(|section| section.is_alloc()) {
+        if section.kind == elf::SHT_RELR {
+            relr_addresses(old.section_data(section)).into_iter().for_each(|addr| add_word(addr, false));
+        }
+        // The linker made these words itself and left no relocation. In a file that is not
+        // position-independent they are addresses; in one that is, every address has a dynamic
+        // relocation.
+        let is_table = matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY)
+            || section.name.starts_with(b".got")
+            || section.name == b".igot.plt";
+        if is_table && old.header().kind == elf::ET_EXEC && section.kind != elf::SHT_NOBITS {
+            (0..section.size / 8).for_each(|index| add_word(section.addr.wrapping_add(index * 8), true));
+        }
+    }
+    pointers.sort_unstable();
+    pointers.dedup_by_key(|pointer| pointer.addr);
+    pointers
+}
+
+/// Checks each pointer in the new file. Gives the words that may differ from the old file.
+pub(crate) fn check(
+    new: &Image<'_>,
+    pointers: &[Pointer],
+    references: &References<'_, '_>,
+    findings: &mut Findings,
+) -> Vec<(u64, u8)> {
+    let mut explained = Vec::new();
+    for pointer in pointers {
+        findings.checked.pointers += 1;
+        let mask = if pointer.width == 4 { 0xffff_ffff } else { u64::MAX };
+        let old_value = pointer.target & mask;
+        let expected = references.expected(pointer.target) & mask;
+        let place = references.expected(pointer.addr);
+        let found = new.bytes_at(place, u64::from(pointer.width)).map(little);
+        if found == Some(expected) {
+            if expected != old_value {
+                explained.push((pointer.addr, pointer.width));
+            }
+        } else if !(pointer.is_overwritten && found == Some(old_value)) {
+            findings.fail(
+                Obligation::Pointers,
+                "pointer",
+                (Some(pointer.addr), Some(place)),
+                (format!("{old_value:#x}"), found.map_or_else(|| "(no data)".to_owned(), |value| format!("{value:#x}"))),
+                &format!("a word that holds an address must hold {expected:#x}"),
+            );
+            explained.push((pointer.addr, pointer.width));
+        }
+    }
+    explained
+}
+
+/// The dynamic section: tags in order, `DT_INIT` and `DT_FINI` mapped, all others unchanged.
+pub(crate) fn check_tags(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, findings: &mut Findings) {
+    let (old, new) = (DynamicTable::read(old), DynamicTable::read(new));
+    let rule = "dynamic-tag";
+    if old.entries.len() != new.entries.len() {
+        let texts = (old.entries.len().to_string(), new.entries.len().to_string());
+        findings.fail(Obligation::Pointers, rule, (None, None), texts, "the number of dynamic tags differs");
+    }
+    for (old, new) in old.entries.iter().zip(&new.entries) {
+        findings.checked.pointers += 1;
+        let is_code = old.tag == elf::DT_INIT || old.tag == elf::DT_FINI;
+        let expected = if is_code { references.expected(old.value) } else { old.value };
+        if new.tag != old.tag || new.value != expected {
+            let text = |tag: u64, value: u64| format!("tag {tag:#x} = {value:#x}");
+            let texts = (text(old.tag, old.value), text(new.tag, new.value));
+            let message = format!("the value must be {expected:#x}");
+            findings.fail(Obligation::Pointers, rule, (Some(old.value), Some(new.value)), texts, &message);
+        }
+    }
+}

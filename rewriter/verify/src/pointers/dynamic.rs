@@ -1,0 +1,115 @@
+//! Dynamic relocations.
+
+use postlink_image::{Image, RelaTable, Symbol, SymbolTable, reloc};
+
+use crate::proof::{Findings, Obligation};
+use crate::references::{References, counterpart};
+
+/// The loaded relocation tables of the old file.
+pub(crate) struct DynamicRelocations {
+    /// Addresses of the words that a RELA relocation overwrites, sorted.
+    overwritten: Vec<u64>,
+    /// Section indexes of the tables.
+    tables: Vec<usize>,
+}
+
+impl DynamicRelocations {
+    pub(crate) fn read(old: &Image<'_>) -> Self {
+        let tables: Vec<usize> = old.dynamic_relocations().collect();
+        let mut overwritten: Vec<u64> =
+            tables.iter().flat_map(|&table| old.rela_table(table).iter().map(|relocation| relocation.offset)).collect();
+        overwritten.sort_unstable();
+        Self { overwritten, tables }
+    }
+
+    /// Whether a RELA relocation overwrites the word at `addr`.
+    pub(crate) fn covers(&self, addr: u64) -> bool {
+        self.overwritten.binary_search(&addr).is_ok()
+    }
+
+    /// Whether section `index` is one of the tables.
+    pub(crate) fn is_table(&self, index: usize) -> bool {
+        self.tables.contains(&index)
+    }
+
+    /// All code addresses that the relocations will store.
+    pub(crate) fn targets(&self, old: &Image<'_>) -> Vec<u64> {
+        let relocations = self.tables.iter().flat_map(|&table| old.rela_table(table).iter());
+        relocations.filter(|relocation| is_relative(relocation.kind)).map(|relocation| relocation.addend.cast_unsigned()).collect()
+    }
+
+    /// Compares the tables entry by entry.
+    pub(crate) fn check(&self, old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, findings: &mut Findings) {
+        for &index in &self.tables {
+            let before = old.rela_table(index);
+            let section = old.sections().get(index);
+            let after = section.and_then(|_| {
+                let found = counterpart(old, new, index)?;
+                let index = new.sections().iter().position(|section| std::ptr::eq(section, found))?;
+                Some((new.rela_table(index), found.addr))
+            });
+            let name = section.map_or_else(String::new, |section| section.display_name().into_owned());
+            let Some((after, addr)) = after else {
+                let texts = (name, String::new());
+                findings.fail(Obligation::Pointers, "dynamic-relocations", (None, None), texts, "the table is gone");
+                continue;
+            };
+            if after.len() != before.len() || section.is_some_and(|section| section.addr != addr) {
+                let texts = (format!("{name}: {} entries", before.len()), format!("{} entries", after.len()));
+                findings.fail(Obligation::Pointers, "dynamic-relocations", (None, Some(addr)), texts, "the table differs in place or length");
+            }
+            self.check_table(old, before, after, references, findings);
+        }
+    }
+
+    fn check_table(
+        &self,
+        old: &Image<'_>,
+        before: RelaTable<'_>,
+        after: RelaTable<'_>,
+        references: &References<'_, '_>,
+        findings: &mut Findings,
+    ) {
+        let symbols = old.dynsym();
+        for (old_entry, new_entry) in before.iter().zip(after.iter()) {
+            findings.checked.pointers += 1;
+            let addend = old_entry.addend.cast_unsigned();
+            let expected = if is_relative(old_entry.kind) {
+                references.expected(addend)
+            } else {
+                symbolic_addend(symbols, old_entry.kind, old_entry.symbol, addend, references)
+            };
+            let expected_entry = postlink_image::Rela { addend: expected.cast_signed(), ..old_entry };
+            if new_entry != expected_entry {
+                let text = |entry: &postlink_image::Rela| {
+                    format!("type {} symbol {} addend {:#x} at {:#x}", entry.kind, entry.symbol, entry.addend, entry.offset)
+                };
+                let addrs = (Some(old_entry.offset), Some(new_entry.offset));
+                let message = format!("the relocation must be: {}", text(&expected_entry));
+                findings.fail(Obligation::Pointers, "dynamic-relocation", addrs, (text(&old_entry), text(&new_entry)), &message);
+            }
+        }
+    }
+}
+
+/// Relocations whose addend is an address.
+const fn is_relative(kind: u32) -> bool {
+    matches!(kind, reloc::RELATIVE | reloc::IRELATIVE | reloc::RELATIVE64)
+}
+
+/// A symbol plus an addend may designate the inside of a function that moved in pieces.
+fn symbolic_addend(
+    symbols: Option<SymbolTable<'_>>,
+    kind: u32,
+    symbol: u32,
+    addend: u64,
+    references: &References<'_, '_>,
+) -> u64 {
+    let symbol: Option<Symbol> = symbols.and_then(|table| table.get(symbol as usize));
+    match symbol {
+        Some(symbol) if addend != 0 && symbol.is_function() && symbol.is_defined() && kind == reloc::R64 => {
+            references.expected(symbol.value.wrapping_add(addend)).wrapping_sub(references.expected(symbol.value))
+        }
+        _ => addend,
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a reference of the old file has to lead in the new one.
+
+use postlink_image::{Image, Section, elf};
+
+use crate::code::Claim;
+use crate::unwind::Frames;
+
+/// A section of data that stands elsewhere in the new file.
+struct Moved {
+    start: u64,
+    end: u64,
+    new: u64,
+}
+
+/// The expected new target of every old address, for code and data.
+pub(crate) struct References<'a, 'm> {
+    claim: &'a Claim<'m>,
+    moved: Vec<Moved>,
+    frames: Option<(&'a Frames<'a>, &'a Frames<'a>)>,
+}
+
+/// Sections that may move as a whole, because nothing computes with their addresses: the
+/// interpreter's name, the notes and the table of frames are read through program headers.
+fn may_move(section: &Section<'_>) -> bool {
+    section.is_alloc()
+        && section.flags & elf::SHF_WRITE == 0
+        && !section.is_exec()
+        && (section.kind == elf::SHT_NOTE || section.name == b".interp" || section.name == b".eh_frame_hdr")
+}
+
+/// The `n`-th section of a name in the old file corresponds to the `n`-th in the new one.
+pub(crate) fn counterpart<'a, 'd>(old: &Image<'d>, new: &'a Image<'d>, index: usize) -> Option<&'a Section<'d>> {
+    let name = old.sections().get(index)?.name;
+    let rank = old.sections().iter().take(index).filter(|section| section.name == name).count();
+    new.sections().iter().filter(|section| section.name == name).nth(rank)
+}
+
+impl<'a, 'm> References<'a, 'm> {
+    pub(crate) fn new<'d>(
+        old: &Image<'d>,
+        new: &Image<'d>,
+        claim: &'a Claim<'m>,
+        frames: Option<(&'a Frames<'a>, &'a Frames<'a>)>,
+    ) -> Self {
+        let mut moved = Vec::new();
+        for (index, section) in old.sections().iter().enumerate() {
+            if may_move(section)
+                && let Some(other) = counterpart(old, new, index)
+                && other.addr != section.addr
+            {
+                moved.push(Moved { start: section.addr, end: section.addr + section.size, new: other.addr });
+            }
+        }
+        moved.sort_unstable_by_key(|moved| moved.start);
+        Self { claim, moved, frames }
+    }
+
+    /// The address in the new file that stands for `old`.
+    #[inline]
+    pub(crate) fn expected(&self, old: u64) -> u64 {
+        let piece = self.claim.piece(old);
+        if !piece.is_same {
+            return piece.new_of(old);
+        }
+        if let Some((frames, _)) = self.frames
+            && old >= frames.range().0
+            && old <= frames.range().1
+        {
+            return self.frame_record(old).unwrap_or(old);
+        }
+        match self.moved.iter().find(|moved| old >= moved.start && old < moved.end) {
+            Some(moved) => old - moved.start + moved.new,
+            None => old,
+        }
+    }
+
+    /// A pointer into `.eh_frame` marks the record from which on an unwinder reads
+    /// (`__register_frame_info`): the new one must start at the same record.
+    fn frame_record(&self, old: u64) -> Option<u64> {
+        let (before, after) = self.frames?;
+        let at = before.records.binary_search_by_key(&old, |record| record.addr).ok()?;
+        if at == 0 {
+            return after.records.first().map(|record| record.addr);
+        }
+        // The code of the next FDE tells the record; CIEs before it stay before it.
+        let ahead = before.records.get(at..)?;
+        let steps = ahead.iter().position(|record| record.code.is_some());
+        let Some(steps) = steps else {
+            return after.records.get(after.records.len().checked_sub(ahead.len())?).map(|record| record.addr);
+        };
+        let code = self.claim.to_new(ahead.get(steps)?.code?);
+        let found = after.records.iter().position(|record| record.code == Some(code))?;
+        after.records.get(found.checked_sub(steps)?).map(|record| record.addr)
+    }
+}

@@ -1,0 +1,237 @@
+//! The order of the checks.
+
+use postlink_base::{AddressMap, MapError};
+use postlink_image::Image;
+use rayon::prelude::*;
+
+use crate::bits::AddressSet;
+use crate::code::{Claim, CodeView, Functions};
+use crate::pointers::DynamicRelocations;
+use crate::proof::{Findings, Obligation, Proof};
+use crate::references::References;
+use crate::relocations::StaticRelocations;
+use crate::unwind::{Frames, UnwindTables};
+use crate::walk::{Context, Harvest, Walker};
+use crate::{file, gaps, pointers, roots, symbols, tables, unwind};
+
+/// What to check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckOptions {}
+
+/// The address map that postlink put into `new`, `None` if the file has none (it is identical, was
+/// stripped of it, or was written by another tool).
+pub fn read_map(new: &Image<'_>) -> Option<Result<AddressMap, MapError>> {
+    let (_, section) = new.section(".postlink.map")?;
+    Some(AddressMap::decode(new.section_data(section)))
+}
+
+/// Rounds of "walk, then read the tables that the walked code uses".
+const ROUNDS_MAX: usize = 64;
+
+/// Shows that `new` is the program `old`, with its code where `map` says, or says where it is not.
+///
+/// Linear in the size of the files; uses all threads of the current rayon pool; the result does not
+/// depend on their number.
+pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions) -> Proof {
+    let CheckOptions {} = options;
+    let mut findings = Findings::default();
+    if let Some(tool) = foreign(new, map) {
+        findings.notes.push(format!(
+            "the new file was written by {tool} and has no address map: which new code stands for which old code is not known, so P1, P3, P4 and P5 cannot be checked"
+        ));
+        let texts = (String::new(), tool.to_owned());
+        findings.fail(Obligation::File, "no-address-map", (None, None), texts, "a rewritten file without an address map cannot be proven");
+        return findings.into_proof();
+    }
+    let old_code = CodeView::of_sections(old);
+    let new_code = CodeView::of_segments(new);
+    let claim = Claim::new(map);
+    let relocations = StaticRelocations::read(old);
+    if !claim.is_empty() && !relocations.cover_code {
+        let texts = (String::new(), String::new());
+        findings.fail(Obligation::Pointers, "no-relocations", (None, None), texts, "code moved, but the old file has no static relocations: words that should have changed cannot be found");
+    }
+    let (old_frames, new_frames) = read_frames(old, new, &old_code, &new_code, &mut findings);
+    let (old_tables, new_tables) = rayon::join(
+        || old_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(old, frames)),
+        || new_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(new, frames)),
+    );
+    if let Some(start) = new_tables.broken.filter(|&start| old_tables.broken != Some(start)) {
+        let texts = (String::new(), format!("{start:#x}"));
+        findings.fail(Obligation::Unwinding, "cfi", (None, Some(start)), texts, "the call-frame instructions of a frame cannot be run");
+    }
+    let extents: Vec<(u64, u64)> =
+        old_frames.iter().flat_map(|frames| frames.frames.iter().map(|frame| (frame.start, frame.end))).collect();
+    let dynamic = DynamicRelocations::read(old);
+    let pointers = pointers::collect(old, &relocations, &dynamic, &old_code);
+    let starts = extents.iter().map(|extent| extent.0);
+    let roots = roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads());
+    let functions = Functions::new(old, &old_code, &extents);
+    let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
+    let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
+    let cx = Context {
+        roots: set(&old_code),
+        visited: set(&old_code),
+        old_covered: set(&old_code),
+        new_live: set(&new_code),
+        old,
+        new,
+        claim: &claim,
+        functions,
+        relocations,
+        references,
+        got: got(old),
+        old_code,
+        new_code,
+    };
+    for &root in &roots {
+        cx.roots.insert(root);
+    }
+    findings.checked.functions = cx.functions.ranges().len() as u64;
+
+    let (mut harvest, entries) = walk_all(&cx, &roots);
+
+    // P2 and P3.
+    let mut walker = Walker::new(&cx);
+    let mut explained = tables::check(&cx, &entries, &mut findings, &mut |old, new| walker.leads_to(old, new));
+    explained.extend(pointers::check(new, &pointers, &cx.references, &mut findings));
+    explained.sort_unstable();
+    pointers::check_data(old, new, &cx.references, &dynamic, &explained, &mut findings);
+    dynamic.check(old, new, &cx.references, &mut findings);
+    pointers::check_tags(old, new, &cx.references, &mut findings);
+    gaps::check_unmapped(&cx, &mut findings);
+    gaps::check_overlap(&cx, &mut findings);
+
+    // P4.
+    let pads = unwind::check((old, &old_tables), (new, &new_tables), &claim, &cx.functions, &mut findings);
+    for (old_pad, new_pad) in pads {
+        if !walker.leads_to(old_pad, new_pad) {
+            findings.violate(Obligation::Unwinding, || {
+                unwind::violation("landing-pad", old_pad, new_pad, &cx.functions, "the landing pad is not the mapped one")
+            });
+        }
+    }
+    harvest = harvest.merge(walker.harvest);
+    unwind::check_glue(&mut harvest, &old_tables, &new_tables, &cx.functions);
+    if let Some(frames) = &new_frames {
+        unwind::check_header(old, new, frames, &mut findings);
+    }
+
+    // P5, P6, P7.
+    symbols::check(&cx, &mut findings);
+    file::check(&cx, &mut findings);
+    gaps::check_residue(&cx, &mut findings);
+
+    findings.merge(harvest.findings);
+    add_notes(&mut findings);
+    findings.into_proof()
+}
+
+/// Walks from all roots, reads the jump tables that turn up, and walks on until nothing is new.
+fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>) {
+    let mut harvest = walk(cx, roots);
+    let mut entries = Vec::new();
+    let mut rest_done = false;
+    for _ in 0..ROUNDS_MAX {
+        let hints = tables::sweep(cx);
+        entries = tables::resolve(cx, &mut harvest.data_taken, &hints);
+        let mut more: Vec<u64> = entries.iter().map(|entry| entry.target).collect();
+        more.retain(|&target| cx.old_code.contains(target) && !cx.visited.contains(target));
+        more.sort_unstable();
+        more.dedup();
+        if !more.is_empty() {
+            harvest = harvest.merge(walk(cx, &more));
+        } else if rest_done {
+            break;
+        } else {
+            rest_done = true;
+            harvest = harvest.merge(gaps::walk_rest(cx));
+        }
+    }
+    (harvest, entries)
+}
+
+fn walk(cx: &Context<'_, '_>, roots: &[u64]) -> Harvest {
+    roots
+        .par_chunks(128)
+        .fold(
+            || Walker::new(cx),
+            |mut walker, roots| {
+                roots.iter().for_each(|&root| walker.run(root));
+                walker
+            },
+        )
+        .map(|walker| walker.harvest)
+        .reduce(Harvest::default, Harvest::merge)
+}
+
+fn read_frames<'d>(
+    old: &Image<'d>,
+    new: &Image<'d>,
+    old_code: &CodeView<'_>,
+    new_code: &CodeView<'_>,
+    findings: &mut Findings,
+) -> (Option<Frames<'d>>, Option<Frames<'d>>) {
+    let before = Frames::read(old, |addr| old_code.contains(addr));
+    let after = Frames::read(new, |addr| new_code.contains(addr));
+    let mut fail = |addr: Option<u64>, text: String, message: &str| {
+        findings.fail(Obligation::Unwinding, "eh-frame", (addr, None), (String::new(), text), message);
+    };
+    let before = before.unwrap_or_else(|error| {
+        fail(None, error.to_string(), "the old .eh_frame cannot be read");
+        None
+    });
+    let after = after.unwrap_or_else(|error| {
+        fail(None, error.to_string(), "the new .eh_frame cannot be read");
+        None
+    });
+    if before.is_some() != after.is_some() {
+        fail(None, String::new(), "only one of the files has unwind tables");
+    }
+    let overlaps = |frames: &Frames<'_>| frames.frames.array_windows().filter(|[a, b]| a.end > b.start).count();
+    if let (Some(before), Some(after)) = (&before, &after)
+        && overlaps(after) > overlaps(before)
+    {
+        fail(None, String::new(), "frames overlap that did not");
+    }
+    (before, after)
+}
+
+/// Address of the global offset table, as `_GLOBAL_OFFSET_TABLE_` means it.
+fn got(old: &Image<'_>) -> u64 {
+    let by_symbol = old.symtab().and_then(|table| {
+        table.iter().find(|symbol| table.name(symbol) == b"_GLOBAL_OFFSET_TABLE_").map(|symbol| symbol.value)
+    });
+    let by_section = || old.section(".got.plt").or_else(|| old.section(".got")).map_or(0, |(_, section)| section.addr);
+    by_symbol.unwrap_or_else(by_section)
+}
+
+/// The tool that moved the code of `new` without telling where.
+fn foreign(new: &Image<'_>, map: &AddressMap) -> Option<&'static str> {
+    let is_bolt = new.section(".note.bolt_info").is_some() || new.section(".bolt.org.text").is_some();
+    (map.ranges().is_empty() && is_bolt).then_some("llvm-bolt")
+}
+
+fn add_notes(findings: &mut Findings) {
+    let checked = findings.checked;
+    if checked.assumed_no_return > 0 {
+        findings.notes.push(format!(
+            "{} calls that end a function are taken not to return (docs/proof.md, A4)",
+            checked.assumed_no_return
+        ));
+    }
+    if checked.undecoded_bytes > 0 {
+        findings.notes.push(format!(
+            "{} bytes of code are unknown to the second decoder; they did not move and were kept byte for byte",
+            checked.undecoded_bytes
+        ));
+    }
+    if checked.unreached_bytes > 0 {
+        findings.notes.push(format!(
+            "{} bytes among the code are reached by no known path; they were kept byte for byte",
+            checked.unreached_bytes
+        ));
+    }
+}
+

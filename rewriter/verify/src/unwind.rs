@@ -1,0 +1,301 @@
+//! P4: at every instruction, the new file unwinds as the old one did.
+//!
+//! Both `.eh_frame`s are run into tables "from this address on, this row"; a row is a digest of the
+//! CFA rule, all register rules, the personality routine and the other properties of its frame.
+//! Copied code must have equal rows at every byte, which includes every instruction boundary; code
+//! without a frame must stay without one. Instructions that exist only in the new file (jumps, NOPs)
+//! are checked with the addresses that the walk noted for them.
+
+mod frames;
+mod header;
+mod lsda;
+
+use postlink_base::{NewAddr, OldAddr};
+use postlink_image::Image;
+use rayon::prelude::*;
+
+pub(crate) use frames::Frames;
+pub(crate) use header::check_header;
+
+use crate::code::{Claim, Functions};
+use crate::proof::{Findings, Obligation, Violation};
+use crate::walk::Harvest;
+use lsda::Site;
+
+/// Rows and call sites of one file, by code address.
+pub(crate) struct UnwindTables {
+    rows: Vec<(u64, u64)>,
+    sites: Vec<Site>,
+    /// Start of the first frame whose CFI or LSDA could not be read.
+    pub(crate) broken: Option<u64>,
+}
+
+/// The LSDA of a frame could not be read.
+const UNREADABLE: u64 = 3;
+
+impl UnwindTables {
+    /// Tables of a file without `.eh_frame`.
+    pub(crate) const fn empty() -> Self {
+        Self { rows: Vec::new(), sites: Vec::new(), broken: None }
+    }
+
+    pub(crate) fn read(image: &Image<'_>, frames: &Frames<'_>) -> Self {
+        let (rows, broken) = frames.rows();
+        let parts: Vec<Vec<Site>> = frames
+            .frames
+            .par_chunks(1024)
+            .map(|frames| {
+                let mut sites = Vec::new();
+                for frame in frames {
+                    let Some(addr) = frame.lsda else { continue };
+                    let first = sites.len();
+                    if lsda::read(image, addr, frame.start, frame.end, &mut sites).is_none() {
+                        sites.truncate(first);
+                        sites.push(Site { start: frame.start, actions: UNREADABLE, pad: addr });
+                    }
+                    sites.push(Site { start: frame.end, actions: lsda::NO_DATA, pad: 0 });
+                }
+                sites
+            })
+            .collect();
+        let mut sites: Vec<Site> = Vec::new();
+        for site in parts.into_iter().flatten() {
+            match sites.last_mut() {
+                Some(last) if last.start == site.start => *last = site,
+                _ => sites.push(site),
+            }
+        }
+        Self { rows, sites, broken: broken.map(|(start, _)| start) }
+    }
+
+    /// Addresses of all landing pads.
+    pub(crate) fn landing_pads(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sites.iter().filter(|site| site.pad != 0 && site.actions != UNREADABLE).map(|site| site.pad)
+    }
+
+    /// The row at `addr`.
+    fn row(&self, addr: u64) -> u64 {
+        let upto = self.rows.partition_point(|row| row.0 <= addr);
+        upto.checked_sub(1).and_then(|at| self.rows.get(at)).map_or(0, |row| row.1)
+    }
+}
+
+/// A stretch of code that was copied.
+#[derive(Clone, Copy)]
+struct Copied {
+    old: u64,
+    new: u64,
+    len: u64,
+}
+
+/// All copied code: linear pieces of the map, and functions that did not move.
+fn copied(claim: &Claim<'_>, functions: &Functions) -> Vec<Copied> {
+    let mut all = Vec::with_capacity(claim.ranges().len());
+    for range in claim.ranges() {
+        if range.kind == postlink_base::MapKind::Linear {
+            all.push(Copied { old: range.old.raw(), new: range.new.raw(), len: u64::from(range.len) });
+        }
+    }
+    for &(start, end) in functions.ranges() {
+        let mut at = start;
+        while at < end {
+            let piece = claim.piece(at);
+            let stop = piece.end.min(end);
+            if piece.is_same {
+                all.push(Copied { old: at, new: at, len: stop - at });
+            }
+            at = stop;
+        }
+    }
+    all
+}
+
+/// Compares rows and call sites. Gives pairs of landing pads, old and new, still to be compared.
+pub(crate) fn check(
+    (old, old_tables): (&Image<'_>, &UnwindTables),
+    (new, new_tables): (&Image<'_>, &UnwindTables),
+    claim: &Claim<'_>,
+    functions: &Functions,
+    findings: &mut Findings,
+) -> Vec<(u64, u64)> {
+    let _ = (old, new);
+    let copied = copied(claim, functions);
+    let parts: Vec<(Findings, Vec<(u64, u64)>)> = copied
+        .par_chunks(4096)
+        .map(|chunk| {
+            let mut part = Part { findings: Findings::default(), pads: Vec::new(), functions };
+            for stretch in chunk {
+                part.rows(stretch, old_tables, new_tables);
+                part.sites(stretch, old_tables, new_tables);
+            }
+            part.pads.sort_unstable();
+            part.pads.dedup();
+            (part.findings, part.pads)
+        })
+        .collect();
+    let mut pads = Vec::new();
+    for (part, more) in parts {
+        findings.merge(part);
+        pads.extend(more);
+    }
+    pads.sort_unstable();
+    pads.dedup();
+    pads
+}
+
+/// Rows at the instructions that only the new file has.
+pub(crate) fn check_glue(
+    harvest: &mut Harvest,
+    old_tables: &UnwindTables,
+    new_tables: &UnwindTables,
+    functions: &Functions,
+) {
+    harvest.glue.par_sort_unstable();
+    harvest.glue.dedup();
+    let mut at = 0;
+    while let Some(&first) = harvest.glue.get(at) {
+        let group = harvest.glue.get(at..).unwrap_or(&[]).iter().take_while(|glue| glue.new == first.new).count();
+        let row = new_tables.row(first.new);
+        let stands_for = harvest.glue.get(at..at + group).unwrap_or(&[]);
+        let fits = stands_for.iter().any(|glue| row == old_tables.row(glue.next) || row == old_tables.row(glue.before));
+        harvest.findings.checked.unwind_rows += 1;
+        if !fits {
+            let old = first.next;
+            harvest.findings.violate(Obligation::Unwinding, || {
+                violation("added-instruction", old, first.new, functions, "an added or re-encoded branch has the row of neither its origin nor its target")
+            });
+        }
+        at += group.max(1);
+    }
+}
+
+struct Part<'a> {
+    findings: Findings,
+    pads: Vec<(u64, u64)>,
+    functions: &'a Functions,
+}
+
+impl Part<'_> {
+    fn rows(&mut self, stretch: &Copied, old: &UnwindTables, new: &UnwindTables) {
+        let mut old_rows = Steps::new(&old.rows, stretch.old);
+        let mut new_rows = Steps::new(&new.rows, stretch.new);
+        let mut at = 0;
+        while at < stretch.len {
+            let (old_row, old_left) = old_rows.at(stretch.old + at);
+            let (new_row, new_left) = new_rows.at(stretch.new.wrapping_add(at));
+            self.findings.checked.unwind_rows += 1;
+            if old_row != new_row {
+                let (old, new) = (stretch.old + at, stretch.new.wrapping_add(at));
+                let message = match (old_row, new_row) {
+                    (0, _) => "code that had no frame is covered by one",
+                    (_, 0) => "no frame covers the code",
+                    _ => "CFA, register rules or properties of the frame differ",
+                };
+                let functions = self.functions;
+                self.findings.violate(Obligation::Unwinding, || violation("unwind-row", old, new, functions, message));
+                return;
+            }
+            at += old_left.min(new_left).max(1);
+        }
+    }
+
+    fn sites(&mut self, stretch: &Copied, old: &UnwindTables, new: &UnwindTables) {
+        if old.sites.is_empty() && new.sites.is_empty() {
+            return;
+        }
+        let mut old_sites = Steps::new(&old.sites, stretch.old);
+        let mut new_sites = Steps::new(&new.sites, stretch.new);
+        let mut at = 0;
+        while at < stretch.len {
+            let ((old_actions, old_pad), old_left) = old_sites.at(stretch.old + at);
+            let ((new_actions, new_pad), new_left) = new_sites.at(stretch.new.wrapping_add(at));
+            let (old_at, new_at) = (stretch.old + at, stretch.new.wrapping_add(at));
+            if old_actions == UNREADABLE {
+                // Kept as it was: same data (P2) for the same code.
+                if (new_actions, new_pad) != (old_actions, old_pad) || old_at != new_at {
+                    let functions = self.functions;
+                    self.findings.violate(Obligation::Unwinding, || {
+                        violation("lsda-unreadable", old_at, new_at, functions, "the language-specific data of moved code cannot be read")
+                    });
+                    return;
+                }
+            } else if old_actions != new_actions || (old_pad == 0) != (new_pad == 0) {
+                let functions = self.functions;
+                self.findings.violate(Obligation::Unwinding, || {
+                    violation("call-site", old_at, new_at, functions, "an exception here is handled in another way")
+                });
+                return;
+            }
+            if old_actions > lsda::TERMINATE {
+                self.findings.checked.call_sites += 1;
+                if old_pad != 0 && old_actions != UNREADABLE && self.pads.last() != Some(&(old_pad, new_pad)) {
+                    self.pads.push((old_pad, new_pad));
+                }
+            }
+            at += old_left.min(new_left).max(1);
+        }
+    }
+}
+
+pub(crate) fn violation(rule: &'static str, old: u64, new: u64, functions: &Functions, message: &str) -> Violation {
+    Violation {
+        obligation: Obligation::Unwinding,
+        old_addr: Some(OldAddr::new(old)),
+        rule,
+        new_addr: Some(NewAddr::new(new)),
+        old_text: String::new(),
+        new_text: String::new(),
+        function: functions.entry(old).map(OldAddr::new),
+        message: message.to_owned(),
+    }
+}
+
+/// A table "from this address on".
+trait Step: Copy {
+    type Value: Copy + Default;
+    fn start(&self) -> u64;
+    fn value(&self) -> Self::Value;
+}
+
+impl Step for (u64, u64) {
+    type Value = u64;
+    fn start(&self) -> u64 {
+        self.0
+    }
+    fn value(&self) -> u64 {
+        self.1
+    }
+}
+
+impl Step for Site {
+    type Value = (u64, u64);
+    fn start(&self) -> u64 {
+        self.start
+    }
+    fn value(&self) -> (u64, u64) {
+        (self.actions, self.pad)
+    }
+}
+
+/// A position in such a table that moves forward.
+struct Steps<'a, T> {
+    table: &'a [T],
+    /// Number of entries that start at or before the address at hand.
+    upto: usize,
+}
+
+impl<'a, T: Step> Steps<'a, T> {
+    fn new(table: &'a [T], addr: u64) -> Self {
+        Self { table, upto: table.partition_point(|step| step.start() <= addr) }
+    }
+
+    /// The value at `addr`, which never decreases, and how many bytes it lasts.
+    fn at(&mut self, addr: u64) -> (T::Value, u64) {
+        while self.table.get(self.upto).is_some_and(|step| step.start() <= addr) {
+            self.upto += 1;
+        }
+        let value = self.upto.checked_sub(1).and_then(|at| self.table.get(at)).map_or_else(T::Value::default, Step::value);
+        let left = self.table.get(self.upto).map_or(u64::MAX, |step| step.start() - addr);
+        (value, left)
+    }
+}

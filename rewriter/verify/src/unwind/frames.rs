@@ -1,0 +1,264 @@
+//! `.eh_frame` read with gimli: frames, and their rows as digests.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EndianSlice, LittleEndian,
+    Pointer, RegisterRule, UnwindContext, UnwindSection as _,
+};
+use postlink_image::{Image, elf};
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+
+type Slice<'d> = EndianSlice<'d, LittleEndian>;
+type Cie<'d> = CommonInformationEntry<Slice<'d>>;
+
+/// One FDE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// First code address.
+    pub(crate) start: u64,
+    /// End of the code range.
+    pub(crate) end: u64,
+    /// Address of the record.
+    pub(crate) record: u64,
+    /// Address of the language-specific data.
+    pub(crate) lsda: Option<u64>,
+    /// Index into the CIEs.
+    cie: u32,
+}
+
+/// Start of a record in `.eh_frame`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) addr: u64,
+    /// First code address of an FDE; `None` for a CIE or the terminator.
+    pub(crate) code: Option<u64>,
+}
+
+/// What is wrong with an `.eh_frame`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("{0}")]
+    Cfi(gimli::Error),
+}
+
+/// The unwind tables of one file.
+pub(crate) struct Frames<'d> {
+    section: EhFrame<Slice<'d>>,
+    addr: u64,
+    size: u64,
+    bases: BaseAddresses,
+    cies: Vec<(Cie<'d>, u64)>,
+    /// Sorted by code address; frames of discarded code (outside of executable memory) are left out.
+    pub(crate) frames: Vec<Frame>,
+    /// In file order.
+    pub(crate) records: Vec<Record>,
+}
+
+impl<'d> Frames<'d> {
+    /// Reads all records; `None` if the file has no `.eh_frame`.
+    ///
+    /// # Errors
+    /// The first malformed record.
+    pub(crate) fn read(image: &Image<'d>, is_code: impl Fn(u64) -> bool) -> Result<Option<Self>, FrameError> {
+        let Some((addr, data)) = find(image) else { return Ok(None) };
+        let section_addr = |name| image.section(name).map_or(0, |(_, section)| section.addr);
+        let bases = BaseAddresses::default()
+            .set_eh_frame(addr)
+            .set_eh_frame_hdr(section_addr(".eh_frame_hdr"))
+            .set_text(section_addr(".text"))
+            .set_got(section_addr(".got"));
+        let mut section = EhFrame::new(data, LittleEndian);
+        section.set_address_size(8);
+        let mut this = Self {
+            section,
+            addr,
+            size: data.len() as u64,
+            bases,
+            cies: Vec::new(),
+            frames: Vec::new(),
+            records: Vec::new(),
+        };
+        this.read_records(image, is_code).map_err(FrameError::Cfi)?;
+        this.frames.sort_unstable_by_key(|frame| (frame.start, frame.end, frame.record));
+        Ok(Some(this))
+    }
+
+    fn read_records(&mut self, image: &Image<'d>, is_code: impl Fn(u64) -> bool) -> Result<(), gimli::Error> {
+        let mut by_offset: FxHashMap<usize, u32> = FxHashMap::default();
+        let section = self.section;
+        let bases = self.bases.clone();
+        let mut entries = section.entries(&bases);
+        let mut end = self.addr;
+        while let Some(entry) = entries.next()? {
+            match entry {
+                CieOrFde::Cie(cie) => {
+                    let addr = self.addr + cie.offset() as u64;
+                    end = addr + cie.entry_len() as u64 + 4;
+                    self.records.push(Record { addr, code: None });
+                    by_offset.insert(cie.offset(), u32::try_from(self.cies.len()).unwrap_or(u32::MAX));
+                    let digest = cie_digest(&cie);
+                    self.cies.push((cie, digest));
+                }
+                CieOrFde::Fde(partial) => {
+                    let EhFrameOffset(at) = partial.cie_offset();
+                    let index = by_offset.get(&at).copied().ok_or(gimli::Error::NoUnwindInfoForAddress)?;
+                    let known = self.cies.get(index as usize).map(|(cie, _)| cie.clone());
+                    let fde = partial.parse(|_, _, _| known.clone().ok_or(gimli::Error::NoUnwindInfoForAddress))?;
+                    let record = self.addr + fde.offset() as u64;
+                    end = record + fde.entry_len() as u64 + 4;
+                    let (start, stop) = (fde.initial_address(), fde.end_address());
+                    self.records.push(Record { addr: record, code: Some(start) });
+                    let lsda = fde.lsda().map(|pointer| resolve(pointer, image)).filter(|&addr| addr != 0);
+                    if is_code(start) && stop > start {
+                        self.frames.push(Frame { start, end: stop, record, lsda, cie: index });
+                    }
+                }
+            }
+        }
+        // The terminator, or the end of the section: what a pointer behind the last record means.
+        self.records.push(Record { addr: end, code: None });
+        Ok(())
+    }
+
+    /// Address range of the section.
+    pub(crate) const fn range(&self) -> (u64, u64) {
+        (self.addr, self.addr + self.size)
+    }
+
+    /// All rows as `(first code address, digest)`, sorted; digest 0 says that no frame covers the
+    /// code from there on. Also gives the start of the first frame whose CFI could not be run.
+    pub(crate) fn rows(&self) -> (Vec<(u64, u64)>, Option<(u64, gimli::Error)>) {
+        let chunks: Vec<_> = self
+            .frames
+            .par_chunks(512)
+            .map(|frames| {
+                let mut context = UnwindContext::new();
+                let mut rows = Vec::with_capacity(frames.len() * 6);
+                let mut broken = None;
+                for frame in frames {
+                    if let Err(error) = self.frame_rows(frame, &mut context, &mut rows) {
+                        broken = broken.or(Some((frame.start, error)));
+                    }
+                }
+                (rows, broken)
+            })
+            .collect();
+        let mut all: Vec<(u64, u64)> = Vec::with_capacity(chunks.iter().map(|chunk| chunk.0.len()).sum());
+        let mut broken = None;
+        for (rows, error) in chunks {
+            broken = broken.or(error);
+            for (start, digest) in rows {
+                match all.last_mut() {
+                    // The end marker of the frame before, where the next frame follows directly.
+                    Some(last) if last.0 == start => last.1 = digest,
+                    Some(last) if last.1 == digest => {}
+                    _ => all.push((start, digest)),
+                }
+            }
+        }
+        all.shrink_to_fit();
+        (all, broken)
+    }
+
+    fn frame_rows(
+        &self,
+        frame: &Frame,
+        context: &mut UnwindContext<usize>,
+        rows: &mut Vec<(u64, u64)>,
+    ) -> Result<(), gimli::Error> {
+        let (cie, cie_digest) = self.cies.get(frame.cie as usize).ok_or(gimli::Error::NoUnwindInfoForAddress)?;
+        let offset = EhFrameOffset(usize::try_from(frame.record - self.addr).unwrap_or(usize::MAX));
+        let fde = self.section.fde_from_offset(&self.bases, offset, |_, _, _| Ok(cie.clone()))?;
+        let mut table = fde.rows(&self.section, &self.bases, context)?;
+        while let Some(row) = table.next_row()? {
+            let (start, end) = (row.start_address(), row.end_address().min(frame.end));
+            if start >= end {
+                continue;
+            }
+            let mut hasher = DefaultHasher::new();
+            cie_digest.hash(&mut hasher);
+            row.saved_args_size().hash(&mut hasher);
+            match row.cfa() {
+                CfaRule::RegisterAndOffset { register, offset } => (0u8, register.0, offset).hash(&mut hasher),
+                CfaRule::Expression(expression) => {
+                    (1u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
+                }
+            }
+            // Rules stand in the order in which they were first given: sum up without order.
+            let mut rules = 0u64;
+            for (register, rule) in row.registers() {
+                let mut hasher = DefaultHasher::new();
+                register.0.hash(&mut hasher);
+                match rule {
+                    // No rule at all means the same to every unwinder.
+                    RegisterRule::SameValue => continue,
+                    RegisterRule::Undefined => 1u8.hash(&mut hasher),
+                    RegisterRule::Offset(offset) => (2u8, offset).hash(&mut hasher),
+                    RegisterRule::ValOffset(offset) => (3u8, offset).hash(&mut hasher),
+                    RegisterRule::Register(other) => (4u8, other.0).hash(&mut hasher),
+                    RegisterRule::Expression(expression) => {
+                        (5u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
+                    }
+                    RegisterRule::ValExpression(expression) => {
+                        (6u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
+                    }
+                    RegisterRule::Constant(value) => (7u8, value).hash(&mut hasher),
+                    _ => 8u8.hash(&mut hasher),
+                }
+                rules = rules.wrapping_add(hasher.finish());
+            }
+            rules.hash(&mut hasher);
+            rows.push((start, hasher.finish().max(1)));
+        }
+        rows.push((frame.end, 0));
+        Ok(())
+    }
+}
+
+/// What a CIE says about all of its frames, apart from CFI.
+fn cie_digest(cie: &Cie<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cie.return_address_register().0.hash(&mut hasher);
+    cie.is_signal_trampoline().hash(&mut hasher);
+    cie.has_lsda().hash(&mut hasher);
+    match cie.personality() {
+        None => 0u64.hash(&mut hasher),
+        // An indirect pointer is told by the place it is read from: its content is data, see P2.
+        Some(Pointer::Direct(addr)) => (1u8, addr).hash(&mut hasher),
+        Some(Pointer::Indirect(addr)) => (2u8, addr).hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+/// The address that a pointer stands for.
+fn resolve(pointer: Pointer, image: &Image<'_>) -> u64 {
+    match pointer {
+        Pointer::Direct(addr) => addr,
+        Pointer::Indirect(addr) => {
+            image.bytes_at(addr, 8).and_then(|bytes| bytes.first_chunk::<8>()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        }
+    }
+}
+
+/// `.eh_frame`: by its section, or, without section headers, through `.eh_frame_hdr`'s segment.
+fn find<'d>(image: &Image<'d>) -> Option<(u64, &'d [u8])> {
+    if let Some((_, section)) = image.section(".eh_frame")
+        && section.kind != elf::SHT_NOBITS
+    {
+        return Some((section.addr, image.section_data(section)));
+    }
+    let hdr = image.segment(elf::PT_GNU_EH_FRAME)?;
+    let bytes = image.bytes_at(hdr.vaddr, 8)?.first_chunk::<8>()?;
+    // Version 1, eh_frame_ptr pcrel sdata4: the one form that linkers write.
+    if bytes[0] != 1 || bytes[1] != 0x1b {
+        return None;
+    }
+    let distance = i32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let addr = (hdr.vaddr + 4).wrapping_add_signed(i64::from(distance));
+    let load = image.segments().iter().find(|segment| {
+        segment.kind == elf::PT_LOAD && addr >= segment.vaddr && addr - segment.vaddr < segment.filesz
+    })?;
+    Some((addr, image.bytes_at(addr, load.vaddr + load.filesz - addr)?))
+}

@@ -1,0 +1,387 @@
+//! P1: old and new code, walked in step.
+//!
+//! The claim of the map for one old address `o` is: *the new code at `map(o)` does what the old
+//! code at `o` does.* Every old address that can be executed is visited once. Its instruction is
+//! compared with the one at `map(o)`, and wherever control goes next, the place where the new
+//! instruction goes must be the one that the map claims for the place where the old one goes. If
+//! this holds at each visited address, then the pairs `(o, map(o))` are a bisimulation: by induction
+//! over the run, both programs execute the same instructions (Milner, "Communication and
+//! Concurrency", 1989, chapter 4). NOPs and direct jumps do nothing but move on, so they are stepped
+//! over on both sides (a *stutter*), and a loop of nothing but jumps only matches such a loop.
+//!
+//! Addresses are independent of each other, so threads share nothing but the set of visited ones.
+
+mod compare;
+mod silent;
+
+use postlink_base::{NewAddr, OldAddr};
+use postlink_image::Image;
+
+use crate::bits::AddressSet;
+use crate::code::{Claim, CodeView, Extent, Functions, Piece};
+use crate::decode::{Decoded, Eyes, Flow};
+pub(crate) use compare::little;
+use crate::proof::{Findings, Obligation, Violation};
+use crate::references::References;
+use crate::relocations::StaticRelocations;
+
+/// What all threads read, and the sets that they fill.
+pub(crate) struct Context<'a, 'd> {
+    pub(crate) old: &'a Image<'d>,
+    pub(crate) new: &'a Image<'d>,
+    pub(crate) old_code: CodeView<'d>,
+    pub(crate) new_code: CodeView<'d>,
+    pub(crate) claim: &'a Claim<'a>,
+    pub(crate) functions: Functions,
+    pub(crate) relocations: StaticRelocations,
+    pub(crate) references: References<'a, 'a>,
+    /// Address that GOT-relative fields count from.
+    pub(crate) got: u64,
+    /// Old addresses from which a walk is started anyway.
+    pub(crate) roots: AddressSet,
+    /// Old addresses whose instruction was compared.
+    pub(crate) visited: AddressSet,
+    /// Old bytes that belong to a visited instruction.
+    pub(crate) old_covered: AddressSet,
+    /// New bytes that belong to an instruction that can be executed.
+    pub(crate) new_live: AddressSet,
+}
+
+/// A new instruction that only leads on, and the old addresses it may stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Glue {
+    /// The new instruction.
+    pub(crate) new: u64,
+    /// Old address that is executed next.
+    pub(crate) next: u64,
+    /// Old address that was executed before.
+    pub(crate) before: u64,
+}
+
+/// What a walk brings home.
+#[derive(Default)]
+pub(crate) struct Harvest {
+    pub(crate) findings: Findings,
+    pub(crate) glue: Vec<Glue>,
+    /// Addresses of data that code takes (`lea`): the address, and the old instruction.
+    pub(crate) data_taken: Vec<(u64, u64)>,
+    /// Code addresses taken outside of every function.
+    pub(crate) weak_roots: Vec<u64>,
+}
+
+impl Harvest {
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.findings.merge(other.findings);
+        self.glue.extend(other.glue);
+        self.data_taken.extend(other.data_taken);
+        self.weak_roots.extend(other.weak_roots);
+        self
+    }
+}
+
+/// One thread's walk.
+pub(crate) struct Walker<'c, 'a, 'd> {
+    cx: &'c Context<'a, 'd>,
+    eyes: Eyes,
+    pub(crate) harvest: Harvest,
+    stack: Vec<u64>,
+    piece: Piece,
+    extent: Extent,
+    /// Index of the first relocated field at or behind the instruction at hand.
+    field: usize,
+    /// The silent steps of the last look.
+    path: Vec<(u64, u8)>,
+    live: (u64, u64),
+}
+
+/// Why an instruction does not match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mismatch {
+    rule: &'static str,
+    message: &'static str,
+}
+
+impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
+    pub(crate) fn new(cx: &'c Context<'a, 'd>) -> Self {
+        Self {
+            cx,
+            eyes: Eyes::new(),
+            harvest: Harvest::default(),
+            stack: Vec::new(),
+            piece: Piece::nothing(),
+            extent: Extent::nothing(),
+            field: 0,
+            path: Vec::new(),
+            live: (0, 0),
+        }
+    }
+
+    /// Visits everything that can be executed from `root` and was not visited before.
+    pub(crate) fn run(&mut self, root: u64) {
+        self.stack.push(root);
+        while let Some(start) = self.stack.pop() {
+            if !self.cx.visited.contains(start) {
+                self.field = self.cx.relocations.fields.partition_point(|field| field.addr() < start);
+                self.straight(start);
+                self.flush_live();
+            }
+        }
+    }
+
+    /// Follows the old code from `start` until it meets an address that was visited.
+    fn straight(&mut self, start: u64) {
+        let mut old = start;
+        loop {
+            let Some(bytes) = self.cx.old_code.from(old) else { return };
+            if !self.cx.visited.insert(old) {
+                return;
+            }
+            if !self.piece.contains(old) {
+                self.piece = self.cx.claim.piece(old);
+            }
+            if !self.extent.contains(old) {
+                self.extent = self.cx.functions.extent(old);
+            }
+            let decoded = match self.eyes.decode(bytes, old) {
+                Ok(decoded) => decoded,
+                Err(_) => return self.undecodable(old, bytes),
+            };
+            self.harvest.findings.checked.instructions += 1;
+            self.cx.old_covered.insert_range(old, u64::from(decoded.len));
+            let next = old.wrapping_add(u64::from(decoded.len));
+            old = match decoded.flow {
+                Flow::Nop => {
+                    self.stutter(old, next, &decoded);
+                    next
+                }
+                Flow::Jump(target) if self.cx.old_code.contains(target) => {
+                    self.stutter(old, target, &decoded);
+                    if target <= old {
+                        self.check_divergence(old);
+                    }
+                    if self.cx.roots.contains(target) {
+                        return;
+                    }
+                    self.field = self.cx.relocations.fields.partition_point(|field| field.addr() < target);
+                    target
+                }
+                _ => match self.instruction(old, bytes, &decoded) {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
+        }
+    }
+
+    /// A NOP or jump from `old` to `next`: the new code must get from the one place to the other
+    /// without doing anything.
+    fn stutter(&mut self, old: u64, next: u64, decoded: &Decoded) {
+        let new = self.piece.new_of(old);
+        let expected = self.cx.claim.to_new(next);
+        if new == expected {
+            return;
+        }
+        // A NOP that was copied with what follows it.
+        if decoded.flow == Flow::Nop && new.wrapping_add(u64::from(decoded.len)) == expected {
+            let same = self.same_bytes(old, new, usize::from(decoded.len));
+            if same {
+                self.mark_live(new, u64::from(decoded.len));
+                return;
+            }
+        }
+        if !self.leads(next, new, old) {
+            self.violation(old, new, "stutter", "the old code goes on without doing anything; the new code does not lead to the same place");
+        }
+    }
+
+    /// Whether the new code at `new` stands for the old code at `old`, but for silent steps.
+    pub(crate) fn leads_to(&mut self, old: u64, new: u64) -> bool {
+        self.leads(old, new, old)
+    }
+
+    fn same_bytes(&self, old: u64, new: u64, len: usize) -> bool {
+        let old = self.cx.old_code.from(old).and_then(|bytes| bytes.get(..len));
+        let new = self.cx.new_code.from(new).and_then(|bytes| bytes.get(..len));
+        old.is_some() && old == new
+    }
+
+    /// Compares one instruction that does something. Gives the old address to go on with.
+    fn instruction(&mut self, old: u64, bytes: &[u8], decoded: &Decoded) -> Option<u64> {
+        let bytes = bytes.get(..usize::from(decoded.len))?;
+        let claimed = self.piece.new_of(old);
+        let mut new = claimed;
+        let mut matched = self.matches(old, bytes, decoded, claimed);
+        if matched.is_err() {
+            // The map may name a jump or NOP in front of it.
+            let silent = self.silent(claimed);
+            if silent.addr != claimed && !silent.cyclic {
+                let path = std::mem::take(&mut self.path);
+                let again = self.matches(old, bytes, decoded, silent.addr);
+                if again.is_ok() {
+                    if decoded.is_endbr {
+                        self.violation(old, claimed, "endbr-behind-jump", "an indirect branch must find endbr64 as the first instruction");
+                    }
+                    self.keep_glue(&path, old, old);
+                    new = silent.addr;
+                    matched = again;
+                }
+                self.path = path;
+            }
+        }
+        let old_next = old.wrapping_add(u64::from(decoded.len));
+        let (new_len, new_next) = match matched {
+            Ok(found) => found,
+            Err(mismatch) => {
+                self.violation(old, claimed, mismatch.rule, mismatch.message);
+                (0, 0)
+            }
+        };
+        if new_len > 0 {
+            self.mark_live(new, u64::from(new_len));
+            if self.piece.is_point || new != claimed {
+                self.harvest.glue.push(Glue { new, next: old, before: old });
+            }
+        }
+        self.push_targets(old, decoded);
+        if !has_next(decoded.flow) {
+            return None;
+        }
+        if new_len > 0 {
+            self.check_next(old, decoded, old_next, new_next)?;
+        } else if self.extent.is_function && old_next >= self.extent.end {
+            return None;
+        }
+        self.cx.old_code.contains(old_next).then_some(old_next)
+    }
+
+    /// The old instruction falls through to `old_next`, the new one to `new_next`. `None`: nothing
+    /// is known to follow.
+    fn check_next(&mut self, old: u64, decoded: &Decoded, old_next: u64, new_next: u64) -> Option<()> {
+        let is_last = self.extent.is_function && old_next >= self.extent.end;
+        if !is_last {
+            let piece = &self.piece;
+            if !piece.is_point && piece.contains(old_next) && piece.new_of(old_next) == new_next {
+                return Some(());
+            }
+        }
+        let in_code = self.cx.old_code.contains(old_next);
+        if in_code && self.leads(old_next, new_next, old) {
+            // Behind the last instruction there is padding up to the next function, a root itself,
+            // or, in hand-written code, a part without a symbol.
+            if is_last {
+                self.harvest.weak_roots.push(old_next);
+            }
+            return (!is_last).then_some(());
+        }
+        let is_call = matches!(decoded.flow, Flow::Call(_) | Flow::IndirectCall);
+        if is_last && is_call || !in_code && (is_call || self.piece.is_same) {
+            self.harvest.findings.checked.assumed_no_return += 1;
+            return None;
+        }
+        if is_last {
+            let silent = self.silent(new_next);
+            let traps = self.cx.new_code.from(silent.addr).is_some_and(|bytes| {
+                bytes.first() == Some(&0xcc) || bytes.starts_with(&[0x0f, 0x0b])
+            });
+            if traps {
+                return None;
+            }
+        }
+        let new = self.piece.new_of(old);
+        self.violation(old, new, "successor", "what follows in the new code is not what follows in the old code");
+        None
+    }
+
+    /// Puts what `decoded` can reach on the stack, but for the fallthrough.
+    fn push_targets(&mut self, old: u64, decoded: &Decoded) {
+        match decoded.flow {
+            Flow::Conditional(_, target)
+            | Flow::ShortConditional(_, target)
+            | Flow::Begin(target)
+            | Flow::Call(target)
+            | Flow::Jump(target) => self.push(target),
+            _ => {}
+        }
+        if let Some(memory) = decoded.memory {
+            if self.cx.old_code.contains(memory.target) {
+                if memory.taken {
+                    self.push_taken(memory.target);
+                }
+            } else if memory.taken {
+                self.harvest.data_taken.push((memory.target, old));
+            }
+        }
+    }
+
+    fn push(&mut self, target: u64) {
+        if self.cx.old_code.contains(target) && !self.cx.roots.contains(target) && !self.cx.visited.contains(target) {
+            self.stack.push(target);
+        }
+    }
+
+    /// A code address used as a value.
+    fn push_taken(&mut self, target: u64) {
+        if !self.cx.old_code.contains(target) {
+            return;
+        }
+        if self.cx.functions.extent(target).is_function {
+            self.push(target);
+        } else if !self.cx.visited.contains(target) {
+            // Constants among hand-written code look the same: to be walked with care.
+            self.harvest.weak_roots.push(target);
+        }
+    }
+
+    /// Bytes that yaxpeax cannot decode. They are accepted where nothing moved and nothing changed
+    /// up to the end of the function.
+    fn undecodable(&mut self, old: u64, bytes: &[u8]) {
+        let end = self.extent.end.min(self.piece.end);
+        let len = usize::try_from(end.saturating_sub(old)).unwrap_or(usize::MAX).min(bytes.len());
+        let new = self.piece.new_of(old);
+        let same = self.piece.is_same && end >= self.extent.end.min(old + bytes.len() as u64) && self.same_bytes(old, old, len);
+        if same {
+            self.harvest.findings.checked.undecoded_bytes += len as u64;
+            self.cx.old_covered.insert_range(old, len as u64);
+            self.mark_live(old, len as u64);
+        } else {
+            self.violation(old, new, "undecodable", "the second decoder does not know the old instruction");
+        }
+    }
+
+    /// Remembers that the new bytes can be executed.
+    fn mark_live(&mut self, new: u64, len: u64) {
+        if self.live.1 == new {
+            self.live.1 = new.wrapping_add(len);
+        } else {
+            self.flush_live();
+            self.live = (new, new.wrapping_add(len));
+        }
+    }
+
+    fn flush_live(&mut self) {
+        let (start, end) = std::mem::take(&mut self.live);
+        if end > start {
+            self.cx.new_live.insert_range(start, end - start);
+        }
+    }
+
+    /// Records a violation of P1 with both instructions as text.
+    fn violation(&mut self, old: u64, new: u64, rule: &'static str, message: &str) {
+        let Self { cx, eyes, harvest, .. } = self;
+        harvest.findings.violate(Obligation::Code, || Violation {
+            obligation: Obligation::Code,
+            old_addr: Some(OldAddr::new(old)),
+            rule,
+            new_addr: Some(NewAddr::new(new)),
+            old_text: cx.old_code.from(old).map_or_else(String::new, |bytes| eyes.text(bytes, old)),
+            new_text: cx.new_code.from(new).map_or_else(|| "(not executable)".to_owned(), |bytes| eyes.text(bytes, new)),
+            function: cx.functions.entry(old).map(OldAddr::new),
+            message: message.to_owned(),
+        });
+    }
+}
+
+/// Whether control may go on behind the instruction.
+const fn has_next(flow: Flow) -> bool {
+    !matches!(flow, Flow::Jump(_) | Flow::IndirectJump | Flow::End)
+}
