@@ -2,7 +2,7 @@
 
 use postlink_image::elf as consts;
 
-/// Name, address, content. `.text*` is executable.
+/// Name, address, content. `.text*` is executable, `.rela*` holds relocations.
 pub(super) type Content<'a> = (&'a str, u64, &'a [u8]);
 
 /// The bytes of an executable with these sections.
@@ -21,7 +21,8 @@ pub(super) fn elf_with(sections: &[Content<'_>]) -> Vec<u8> {
         let offset = file.len() as u64;
         file.extend_from_slice(data);
         let exec = if name.starts_with(".text") { consts::SHF_EXECINSTR } else { 0 };
-        let (kind, size) = (u64::from(consts::SHT_PROGBITS), data.len() as u64);
+        let kind = if name.starts_with(".rela") { consts::SHT_RELA } else { consts::SHT_PROGBITS };
+        let (kind, size) = (u64::from(kind), data.len() as u64);
         headers.push([names.len() as u64, kind, consts::SHF_ALLOC | exec, *addr, offset, size, 0, 0, 1, 0]);
         names.extend_from_slice(name.as_bytes());
         names.push(0);
