@@ -10,6 +10,8 @@
 mod blocks;
 mod chains;
 mod functions;
+mod plan;
+mod planner;
 mod queue;
 mod random;
 mod split;
@@ -21,4 +23,8 @@ pub use blocks::{BlockEdge, BlockGraph, BlockOrder, order_blocks};
 pub use functions::cdsort::{CdSortParams, cdsort_with_params};
 pub use functions::hfsort::{HfSortParams, hfsort_with_params};
 pub use functions::{CallArc, FunctionNode, FunctionOrder, order_functions};
+pub use planner::{
+    BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, SplitChoice, WeightedCall, Weights, plan,
+};
+pub use plan::{FragmentPlan, FunctionPlan, Mode, Placed, Plan, Temperature};
 pub use split::{Split, SplitParams, split_blocks, split_blocks_with_params};

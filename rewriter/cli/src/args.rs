@@ -14,10 +14,104 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Lay a linked program out again: hot code together, cold code away
+    Optimize(Optimize),
     /// Say what a file is, what may be rearranged in it and what is missing
     Doctor(Doctor),
     /// Print what was recovered from a file
     Dump(Dump),
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum ModeArg {
+    /// Lay all code out again inside its old address range
+    Full,
+    /// Move only code that holds samples, to a segment of its own
+    Hot,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum BlockOrderArg {
+    /// Extended travelling salesman, by the profile (the default with one)
+    ExtTsp,
+    /// As in the input (the default without a profile)
+    Keep,
+    /// Backwards behind the entry: a stress test
+    Reverse,
+    /// By the seed: a stress test
+    Random,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum SplitArg {
+    /// Blocks without samples leave functions that have some (the default with a profile)
+    Cold,
+    /// Every block but the entry: a stress test
+    All,
+    /// By the seed: a stress test
+    Random,
+    /// Nothing (the default without a profile)
+    None,
+}
+
+#[derive(Args)]
+pub(crate) struct Optimize {
+    /// The linked program or shared object, with its relocations kept (-Wl,--emit-relocs)
+    pub(crate) input: PathBuf,
+    /// Where to write the result
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// An execution profile (fdata); several are added up
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) profile: Vec<PathBuf>,
+    /// What moves, and where to
+    #[arg(long, value_enum, default_value = "full")]
+    pub(crate) mode: ModeArg,
+    /// Order of blocks in functions
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub(crate) block_order: Option<BlockOrderArg>,
+    /// Order of functions: cdsort, hfsort, keep, reverse, random, or a file with one name per line
+    #[arg(long, value_name = "ORDER|FILE")]
+    pub(crate) function_order: Option<String>,
+    /// Which blocks leave the hot part of their function
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(crate) split: Option<SplitArg>,
+    /// Seed of the random orders
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Move only these functions (may be given several times)
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) only: Vec<String>,
+    /// Do not move these functions (may be given several times)
+    #[arg(long, value_name = "FUNCTION")]
+    pub(crate) skip: Vec<String>,
+    /// Move only the first N functions that could move, in address order
+    #[arg(long, value_name = "N")]
+    pub(crate) max_functions: Option<usize>,
+    /// In hot mode: treat every function as one that holds samples
+    #[arg(long)]
+    pub(crate) hot_all: bool,
+    /// Accept a profile that does not fit the program
+    #[arg(long)]
+    pub(crate) allow_stale: bool,
+    /// Number of threads (default: one per core)
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Leave the address map out of the output
+    #[arg(long)]
+    pub(crate) no_map: bool,
+    /// Write the address map to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) map_file: Option<PathBuf>,
+    /// Do not check that the output is the input's program
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Print wall time, CPU time and peak memory of each stage
+    #[arg(long)]
+    pub(crate) time: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args)]

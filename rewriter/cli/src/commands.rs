@@ -2,6 +2,7 @@
 
 mod doctor;
 mod dump;
+mod optimize;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use crate::outcome::Stop;
 /// Runs the chosen command.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
     match arguments.command {
+        Command::Optimize(optimize) => optimize::run(&optimize),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Dump(dump) => dump::run(&dump),
     }

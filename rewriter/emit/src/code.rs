@@ -1,0 +1,210 @@
+//! New code for the whole program: assembled in parallel, placed, mapped, written.
+
+use postlink_base::{AddressMap, Id, MapKind, MapRange, NewAddr, OldAddr};
+use postlink_cfg::{Fixup, FunctionId, Program, build_cfg};
+use postlink_layout::{FunctionPlan, Plan};
+use rayon::prelude::*;
+
+use crate::placement::{Demand, Placement};
+use crate::relay::{RelaidFragment, Relay};
+use crate::relocator::Relocator;
+use crate::{EmitError, MovedFragment, MovedFunction, Piece};
+
+/// New code of every function that is relaid, by function.
+pub(crate) struct Assembled {
+    fragments: Vec<Option<Box<[RelaidFragment]>>>,
+}
+
+impl Assembled {
+    pub(crate) fn of(&self, function: FunctionId) -> Option<&[RelaidFragment]> {
+        self.fragments.get(function.index())?.as_deref()
+    }
+}
+
+/// Assembles all functions that are relaid.
+pub(crate) fn assemble(program: &Program<'_>, plan: &Plan) -> Result<Assembled, EmitError> {
+    let fragments: Result<Vec<_>, EmitError> = (0..program.functions.len())
+        .into_par_iter()
+        .map(|index| {
+            let id = FunctionId::from_index(index);
+            let Some(FunctionPlan::Relay { fragments, prefer_fall }) = plan.functions.get(id) else { return Ok(None) };
+            let function = &program.functions[id];
+            let cfg = build_cfg(program, id);
+            let relay = Relay { cfg: &cfg, bytes: program.bytes(function), fixups: &program.fixups[id], prefer_fall };
+            relay
+                .assemble(fragments)
+                .map(|fragments| Some(fragments.into_boxed_slice()))
+                .map_err(|fault| EmitError::Function { start: function.start, what: fault.to_string() })
+        })
+        .collect();
+    Ok(Assembled { fragments: fragments? })
+}
+
+/// Size and alignment of each fragment in the order of placement.
+pub(crate) fn demands(program: &Program<'_>, plan: &Plan, assembled: &Assembled) -> Vec<Demand> {
+    plan.order
+        .iter()
+        .map(|placed| match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
+            Some(fragment) => {
+                Demand { size: u32::try_from(fragment.code.len()).unwrap_or(u32::MAX), align: fragment.align.max(1) }
+            }
+            None => {
+                let align = match plan.functions.get(placed.function) {
+                    Some(FunctionPlan::Whole { align }) => (*align).max(1),
+                    _ => 1,
+                };
+                let size = program.functions[placed.function].size();
+                Demand { size: u32::try_from(size).unwrap_or(u32::MAX), align }
+            }
+        })
+        .collect()
+}
+
+/// What follows from the placement: the address map, and the pieces that unwind tables need.
+pub(crate) struct Mapped {
+    pub(crate) map: AddressMap,
+    /// Relaid functions, sorted by old address.
+    pub(crate) moved: Vec<MovedFunction>,
+}
+
+/// Turns placed fragments into the address map.
+pub(crate) fn map(
+    program: &Program<'_>,
+    plan: &Plan,
+    assembled: &Assembled,
+    placement: &Placement,
+) -> Result<Mapped, EmitError> {
+    let mut ranges = Vec::new();
+    let mut moved: Vec<(u64, u32, MovedFragment)> = Vec::new();
+    for (placed, &start) in plan.order.iter().zip(&placement.starts) {
+        let function = &program.functions[placed.function];
+        match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
+            None => ranges.push(MapRange {
+                old: OldAddr::new(function.start),
+                new: NewAddr::new(start),
+                len: u32::try_from(function.size()).unwrap_or(u32::MAX),
+                kind: MapKind::Linear,
+            }),
+            Some(fragment) => {
+                let mut pieces = Vec::with_capacity(fragment.pieces.len());
+                for piece in &fragment.pieces {
+                    let (old, new) = (function.start + u64::from(piece.old), start + u64::from(piece.new));
+                    if piece.old_len > 0 {
+                        let kind = if piece.copied { MapKind::Linear } else { MapKind::Point };
+                        ranges.push(MapRange {
+                            old: OldAddr::new(old),
+                            new: NewAddr::new(new),
+                            len: piece.old_len,
+                            kind,
+                        });
+                    }
+                    if piece.new_len > 0 {
+                        pieces.push(Piece { old, old_len: piece.old_len, new, new_len: piece.new_len });
+                    }
+                }
+                if function.fde.is_some() {
+                    let end = start + fragment.code.len() as u64;
+                    let fragment = MovedFragment { new_start: start, new_end: end, pieces };
+                    moved.push((function.start, placed.fragment, fragment));
+                }
+            }
+        }
+    }
+    moved.sort_unstable_by_key(|entry| (entry.0, entry.1));
+    let mut functions: Vec<MovedFunction> = Vec::new();
+    for (old_start, _, fragment) in moved {
+        match functions.last_mut() {
+            Some(last) if last.old_start == old_start => last.fragments.push(fragment),
+            _ => {
+                let old_end = program.function_at(old_start).map_or(old_start, |id| program.functions[id].end);
+                functions.push(MovedFunction { old_start, old_end, fragments: vec![fragment] });
+            }
+        }
+    }
+    Ok(Mapped { map: AddressMap::from_ranges(ranges)?, moved: functions })
+}
+
+/// One piece of finished code: where it goes in the output, and its bytes.
+pub(crate) struct Written {
+    pub(crate) new: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Writes every moved fragment and every staying function whose operands change, in parallel batches
+/// handed to `store` in order.
+pub(crate) fn write(
+    program: &Program<'_>,
+    plan: &Plan,
+    assembled: &Assembled,
+    placement: &Placement,
+    relocator: &Relocator<'_>,
+    mut store: impl FnMut(u64, &[u8]) -> Option<()>,
+) -> Result<(), EmitError> {
+    /// Fragments per batch: bounds the memory for finished code that is not stored yet.
+    const BATCH: usize = 4096;
+    let jobs: Vec<(usize, u64)> = placement.starts.iter().copied().enumerate().collect();
+    for batch in jobs.chunks(BATCH) {
+        let done: Result<Vec<Written>, EmitError> = batch
+            .par_iter()
+            .map(|&(index, new)| {
+                let placed = plan.order[index];
+                let function = &program.functions[placed.function];
+                match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
+                    Some(fragment) => patched(fragment.code.clone(), &fragment.fixups, function.start, function.start, new, relocator),
+                    None => patched(
+                        program.bytes(function).to_vec(),
+                        &program.fixups[placed.function],
+                        function.start,
+                        function.start,
+                        new,
+                        relocator,
+                    ),
+                }
+            })
+            .collect();
+        for written in done? {
+            store(written.new, &written.bytes).ok_or_else(|| unplaced(written.new))?;
+        }
+    }
+    let staying: Vec<FunctionId> = program
+        .functions
+        .ids()
+        .filter(|&id| matches!(plan.functions.get(id), Some(FunctionPlan::Stay) | None))
+        .filter(|&id| program.fixups[id].iter().any(|fixup| relocator.to_new(fixup.target) != fixup.target))
+        .collect();
+    for batch in staying.chunks(BATCH) {
+        let done: Result<Vec<Written>, EmitError> = batch
+            .par_iter()
+            .map(|&id| {
+                let function = &program.functions[id];
+                let bytes = program.bytes(function).to_vec();
+                patched(bytes, &program.fixups[id], function.start, function.start, function.start, relocator)
+            })
+            .collect();
+        for written in done? {
+            store(written.new, &written.bytes).ok_or_else(|| unplaced(written.new))?;
+        }
+    }
+    Ok(())
+}
+
+fn unplaced(new: u64) -> EmitError {
+    EmitError::Room { what: "code", why: format!("the address {new:#x} is not in the file") }
+}
+
+fn patched(
+    mut bytes: Vec<u8>,
+    fixups: &[Fixup],
+    entry: u64,
+    old_start: u64,
+    new_start: u64,
+    relocator: &Relocator<'_>,
+) -> Result<Written, EmitError> {
+    for fixup in fixups {
+        relocator.patch_code(&mut bytes, fixup, old_start, new_start).ok_or_else(|| EmitError::Function {
+            start: entry,
+            what: format!("its operand at +{:#x} cannot reach {:#x}", fixup.offset, fixup.target),
+        })?;
+    }
+    Ok(Written { new: new_start, bytes })
+}

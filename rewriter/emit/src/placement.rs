@@ -1,0 +1,126 @@
+//! Addresses for moved code: first the free ranges of its old section, then a segment behind.
+
+use postlink_base::Id;
+use postlink_cfg::{FunctionId, Program};
+use postlink_layout::{FunctionPlan, Mode, Plan};
+
+/// A fragment's size and alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Demand {
+    pub(crate) size: u32,
+    pub(crate) align: u32,
+}
+
+/// Where everything goes.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    /// New address of each fragment, in the order of `Plan::order`.
+    pub(crate) starts: Vec<u64>,
+    /// Bytes used in the appended segment.
+    pub(crate) appended_size: u64,
+    /// Ranges of old text that hold nothing any more or hold new code: to be filled with traps before
+    /// new code is written. Sorted.
+    pub(crate) vacated: Vec<(u64, u64)>,
+}
+
+/// Free ranges of one section.
+struct Arena {
+    section: u32,
+    /// Sorted, disjoint: `(start, end)`; the first one is filled first.
+    free: Vec<(u64, u64)>,
+    next: usize,
+}
+
+/// Leftovers that are worth remembering.
+const MIN_HOLE: u64 = 32;
+
+/// Gives every fragment of `plan` an address. `demands` are parallel to `plan.order`; the appended
+/// segment starts at `appended_start`.
+pub(crate) fn place(program: &Program<'_>, plan: &Plan, demands: &[Demand], appended_start: u64) -> Placement {
+    let mut arenas = match plan.mode {
+        Mode::Full => arenas(program, plan),
+        Mode::Hot => Vec::new(),
+    };
+    let vacated = match plan.mode {
+        Mode::Full => arenas.iter().flat_map(|arena| arena.free.iter().copied()).collect(),
+        Mode::Hot => moved_extents(program, plan),
+    };
+    let mut appended = appended_start;
+    let mut starts = Vec::with_capacity(demands.len());
+    for (placed, demand) in plan.order.iter().zip(demands) {
+        let section = program.functions[placed.function].section;
+        let arena = arenas.iter_mut().find(|arena| arena.section == section);
+        let start = arena.and_then(|arena| arena.take(*demand)).unwrap_or_else(|| {
+            let start = appended.next_multiple_of(u64::from(demand.align));
+            appended = start + u64::from(demand.size);
+            start
+        });
+        starts.push(start);
+    }
+    Placement { starts, appended_size: appended - appended_start, vacated }
+}
+
+impl Arena {
+    fn take(&mut self, demand: Demand) -> Option<u64> {
+        let (size, align) = (u64::from(demand.size), u64::from(demand.align));
+        // Holes before the current range are only tried for a few steps: a program has few of them,
+        // and the code that comes late is cold.
+        let first = self.next.saturating_sub(8);
+        for index in first..self.free.len() {
+            let range = self.free.get_mut(index)?;
+            let start = range.0.next_multiple_of(align);
+            if start + size <= range.1 {
+                range.0 = start + size;
+                if index > self.next {
+                    self.next = index;
+                }
+                return Some(start);
+            }
+        }
+        None
+    }
+}
+
+/// What is free in each movable section once the moving functions are gone.
+fn arenas(program: &Program<'_>, plan: &Plan) -> Vec<Arena> {
+    let mut arenas = Vec::new();
+    for &section in &program.movable_sections {
+        let Some(header) = program.image.sections().get(section) else { continue };
+        let (start, end) = (header.addr, header.addr + header.size);
+        let functions = program.functions.as_slice();
+        let first = functions.partition_point(|function| function.start < start);
+        let mut fixed: Vec<(u64, u64)> = functions
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take_while(|(_, function)| function.start < end)
+            .filter(|(index, _)| matches!(plan.functions.get(FunctionId::from_index(*index)), Some(FunctionPlan::Stay)))
+            .map(|(_, function)| (function.start, function.end))
+            .collect();
+        fixed.extend(program.obstacles.iter().filter(|obstacle| obstacle.0 >= start && obstacle.1 <= end));
+        fixed.sort_unstable();
+        let mut free = Vec::new();
+        let mut at = start;
+        for (fixed_start, fixed_end) in fixed {
+            if fixed_start > at {
+                free.push((at, fixed_start));
+            }
+            at = at.max(fixed_end);
+        }
+        if end > at {
+            free.push((at, end));
+        }
+        free.retain(|range| range.1 - range.0 >= MIN_HOLE || range.1 == end);
+        arenas.push(Arena { section: u32::try_from(section).unwrap_or(u32::MAX), free, next: 0 });
+    }
+    arenas
+}
+
+fn moved_extents(program: &Program<'_>, plan: &Plan) -> Vec<(u64, u64)> {
+    program
+        .functions
+        .iter_enumerated()
+        .filter(|(id, _)| !matches!(plan.functions.get(*id), Some(FunctionPlan::Stay)))
+        .map(|(_, function)| (function.start, function.end))
+        .collect()
+}

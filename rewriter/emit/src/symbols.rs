@@ -1,0 +1,177 @@
+//! The symbol tables of the output.
+
+use std::collections::HashMap;
+
+use postlink_base::{Id, OldAddr};
+use postlink_cfg::{FunctionId, Program};
+use postlink_image::{Symbol, SymbolTable, elf};
+use postlink_layout::{FunctionPlan, Plan};
+
+use crate::code::Assembled;
+use crate::placement::Placement;
+use crate::relocator::Relocator;
+
+/// A rebuilt static symbol table.
+pub(crate) struct Symtab {
+    pub(crate) symbols: Vec<u8>,
+    pub(crate) strings: Vec<u8>,
+    /// `sh_info`: number of local symbols.
+    pub(crate) locals: u32,
+}
+
+/// What the symbol writers need to know about the new file.
+pub(crate) struct Context<'a, 'd> {
+    pub(crate) program: &'a Program<'d>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) assembled: &'a Assembled,
+    pub(crate) relocator: &'a Relocator<'a>,
+    /// Old section index to new one, 0 for sections that are gone.
+    pub(crate) section_map: &'a [u16],
+    /// Appended code: start, end, section index.
+    pub(crate) appended_code: Option<(u64, u64, u16)>,
+    /// Sections that have another address now: old index, new address.
+    pub(crate) section_addrs: &'a [(usize, u64)],
+    /// New addresses of the fragments of each function that was laid out anew.
+    pub(crate) fragment_starts: HashMap<u32, Vec<u64>>,
+}
+
+/// New addresses of all fragments, by function and fragment.
+pub(crate) fn fragment_starts(plan: &Plan, assembled: &Assembled, placement: &Placement) -> HashMap<u32, Vec<u64>> {
+    let mut starts: HashMap<u32, Vec<u64>> = HashMap::new();
+    for (placed, &start) in plan.order.iter().zip(&placement.starts) {
+        if let Some(fragments) = assembled.of(placed.function) {
+            let entry = starts.entry(placed.function.0).or_insert_with(|| vec![0; fragments.len()]);
+            if let Some(slot) = entry.get_mut(placed.fragment as usize) {
+                *slot = start;
+            }
+        }
+    }
+    starts
+}
+
+impl Context<'_, '_> {
+    /// The symbol as it stands in the output.
+    fn moved(&self, symbol: Symbol, is_function_symbol: bool) -> Symbol {
+        let mut new = symbol;
+        if !symbol.is_defined() || symbol.section == elf::SHN_XINDEX {
+            return new;
+        }
+        let old_section = usize::from(symbol.section);
+        new.section = self.section_map.get(old_section).copied().unwrap_or(0);
+        if matches!(symbol.kind(), elf::STT_TLS | elf::STT_FILE) {
+            return new;
+        }
+        if symbol.kind() == elf::STT_SECTION {
+            if let Some(&(_, addr)) = self.section_addrs.iter().find(|entry| entry.0 == old_section) {
+                new.value = addr;
+            }
+            return new;
+        }
+        let in_code = self.program.image.sections().get(old_section).is_some_and(|section| section.is_exec());
+        if !in_code {
+            new.value = self.relocator.to_new(symbol.value);
+            return new;
+        }
+        let Some(addr) = self.relocator.map.moved(OldAddr::new(symbol.value)) else { return new };
+        new.value = addr.raw();
+        if let Some((start, end, index)) = self.appended_code
+            && new.value >= start
+            && new.value < end
+        {
+            new.section = index;
+        }
+        if is_function_symbol && symbol.size > 0 {
+            new.size = self.new_size(&symbol, new.value);
+        }
+        new
+    }
+
+    /// Size of a symbol in code that was laid out anew: up to the end of the fragment that it starts in,
+    /// at most its old share.
+    fn new_size(&self, symbol: &Symbol, new_value: u64) -> u64 {
+        let Some(id) = self.program.function_at(symbol.value) else { return symbol.size };
+        let Some(fragments) = self.assembled.of(id) else { return symbol.size };
+        let function = &self.program.functions[id];
+        let starts = self.fragment_starts.get(&id.0);
+        let end = fragments
+            .iter()
+            .zip(starts.into_iter().flatten())
+            .map(|(fragment, &start)| (start, start + fragment.code.len() as u64))
+            .find(|&(start, end)| new_value >= start && new_value < end)
+            .map_or(new_value, |range| range.1);
+        let whole = symbol.value == function.start && symbol.size >= function.size();
+        if whole { end - new_value } else { symbol.size.min(end - new_value) }
+    }
+}
+
+fn push(out: &mut Vec<u8>, symbol: &Symbol) {
+    out.extend(symbol.name.to_le_bytes());
+    out.push(symbol.info);
+    out.push(symbol.other);
+    out.extend(symbol.section.to_le_bytes());
+    out.extend(symbol.value.to_le_bytes());
+    out.extend(symbol.size.to_le_bytes());
+}
+
+/// Rebuilds `.symtab`: old symbols at their new addresses, in old order, and a sized local symbol
+/// `NAME.cold` for every fragment behind the first.
+pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symtab {
+    let mut locals = Vec::with_capacity(table.len() * 24);
+    let mut globals = Vec::new();
+    for (index, symbol) in table.iter().enumerate() {
+        let dropped_section = symbol.kind() == elf::STT_SECTION
+            && context.section_map.get(usize::from(symbol.section)).copied().unwrap_or(0) == 0;
+        if index > 0 && dropped_section {
+            continue;
+        }
+        let new = context.moved(symbol, symbol.is_function());
+        let list = if symbol.binding() == elf::STB_LOCAL { &mut locals } else { &mut globals };
+        push(list, &new);
+    }
+    let mut strings = table.strings().to_vec();
+    if strings.is_empty() {
+        strings.push(0);
+    }
+    add_fragments(context, table, &mut locals, &mut strings);
+    let count = u32::try_from(locals.len() / 24).unwrap_or(u32::MAX);
+    locals.extend(globals);
+    Symtab { symbols: locals, strings, locals: count }
+}
+
+fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mut Vec<u8>, strings: &mut Vec<u8>) {
+    for index in 0..context.program.functions.len() {
+        let id = FunctionId::from_index(index);
+        if !matches!(context.plan.functions.get(id), Some(FunctionPlan::Relay { .. })) {
+            continue;
+        }
+        let (Some(fragments), Some(starts)) = (context.assembled.of(id), context.fragment_starts.get(&id.0)) else {
+            continue;
+        };
+        let function = &context.program.functions[id];
+        let Some(symbol) = function.symbol.and_then(|index| table.get(index as usize)) else { continue };
+        for (number, (fragment, &start)) in fragments.iter().zip(starts).enumerate().skip(1) {
+            let name = u32::try_from(strings.len()).unwrap_or(0);
+            strings.extend_from_slice(table.name(&symbol));
+            strings.extend_from_slice(b".cold");
+            if number > 1 {
+                strings.extend_from_slice(format!(".{}", number - 1).as_bytes());
+            }
+            strings.push(0);
+            let section = match context.appended_code {
+                Some((low, high, index)) if start >= low && start < high => index,
+                _ => context.section_map.get(function.section as usize).copied().unwrap_or(0),
+            };
+            let size = fragment.code.len() as u64;
+            push(locals, &Symbol { name, info: elf::STT_FUNC, other: 0, section, value: start, size });
+        }
+    }
+}
+
+/// Rewrites `.dynsym` in place: same order, names and hashes.
+pub(crate) fn dynsym(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(table.len() * 24);
+    for symbol in table.iter() {
+        push(&mut out, &context.moved(symbol, symbol.is_function()));
+    }
+    out
+}
