@@ -9,7 +9,7 @@
 //!
 //! | environment variable | meaning |
 //! |---|---|
-//! | `POSTLINK_MATRIX=all` | every variant; default: per program a fixed choice that covers each compiler, kind and linker once |
+//! | `POSTLINK_MATRIX=all` | every variant; default: per program a fixed choice that covers each compiler, kind and linker, each build with half of the layouts |
 //! | `POSTLINK_MATRIX_ONLY=TEXT,...` | only builds whose label contains one of the texts (so do command-line arguments) |
 //! | `POSTLINK_MATRIX_LAYOUTS=NAME,...` | only these layouts (`reverse.full`, `keep.hot`, ...) |
 //! | `POSTLINK_MATRIX_TOOL=identity` | copy instead of rewriting: tests the matrix itself |

@@ -9,6 +9,8 @@ pub(crate) struct Build<'a> {
     pub(crate) compiler: &'a str,
     pub(crate) kind: &'a str,
     pub(crate) linker: &'a str,
+    /// Position among the chosen builds of its variant.
+    pub(crate) position: usize,
 }
 
 impl Build<'_> {
@@ -30,6 +32,14 @@ const IMPOSSIBLE: &[(&str, &str, &str)] = &[
     ("gcc", "static", "mold"),
 ];
 
+/// Whether the fixed choice includes this layout for this build: builds at even positions have one half
+/// of the layouts, builds at odd positions the other, so that two builds see all of them.
+pub(crate) fn includes_layout(build: &Build<'_>, layout_index: usize) -> bool {
+    // The orders of one mode follow each other: shift the second mode by one, or a build would have one mode only.
+    let mode = layout_index / crate::layouts::ORDERS.len();
+    (layout_index + mode + build.position).is_multiple_of(2)
+}
+
 /// The builds of one program, in a fixed order.
 pub(crate) fn builds_of(case: &Case, all: bool) -> Vec<Build<'_>> {
     let mut chosen = Vec::new();
@@ -39,19 +49,21 @@ pub(crate) fn builds_of(case: &Case, all: bool) -> Vec<Build<'_>> {
             for kind in &variant.kinds {
                 for linker in &variant.linkers {
                     let matches = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-                    let impossible =
-                        IMPOSSIBLE.iter().any(|(c, k, l)| matches(c, compiler) && matches(k, kind) && matches(l, linker))
-                            || case
-                                .skip
-                                .iter()
-                                .any(|[c, k, l]| matches(c, compiler) && matches(k, kind) && matches(l, linker));
+                    let impossible = IMPOSSIBLE
+                        .iter()
+                        .any(|(c, k, l)| matches(c, compiler) && matches(k, kind) && matches(l, linker))
+                        || case
+                            .skip
+                            .iter()
+                            .any(|[c, k, l]| matches(c, compiler) && matches(k, kind) && matches(l, linker));
                     if !impossible {
-                        candidates.push(Build { case, variant, compiler, kind, linker });
+                        candidates.push(Build { case, variant, compiler, kind, linker, position: 0 });
                     }
                 }
             }
         }
-        chosen.extend(if all { candidates } else { covering(candidates) });
+        let builds = if all { candidates } else { covering(candidates) };
+        chosen.extend(builds.into_iter().enumerate().map(|(position, build)| Build { position, ..build }));
     }
     chosen
 }

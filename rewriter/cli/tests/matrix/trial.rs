@@ -4,7 +4,7 @@ use crate::checks::{self, Functions};
 use crate::layouts::{self, Layout, Order, Request, Tool};
 use crate::outcome::{Failure, Tally};
 use crate::process::{Finished, Line};
-use crate::select::Build;
+use crate::select::{self, Build};
 use crate::{Settings, build_failure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -48,8 +48,15 @@ pub(crate) fn run_build(settings: &Settings, toolchain: &Toolchain, build: &Buil
         }
     };
     tally.passed += 1;
-    let wanted = |layout: &Layout| settings.layouts.is_empty() || settings.layouts.contains(&layout.to_string());
-    for layout in layouts::all().filter(wanted) {
+    for (index, layout) in layouts::all().enumerate() {
+        let wanted = if settings.layouts.is_empty() {
+            settings.all || select::includes_layout(build, index)
+        } else {
+            settings.layouts.contains(&layout.to_string())
+        };
+        if !wanted {
+            continue;
+        }
         let folder = settings.scratch.join("rewritten").join(label.replace([':', '/'], "_")).join(layout.to_string());
         let mut trial =
             Trial { settings, toolchain, build, original: &original, layout, folder, commands: commands.clone() };
