@@ -99,6 +99,17 @@ impl<'a> UnwindPlan<'a> {
         Ok(Self { image, old: eh, contents, layout })
     }
 
+    /// All functions for which [`UnwindPlan::build`] would fail, so that the caller can leave them in
+    /// one piece and build again. Empty if it would succeed, but for the size of the tables.
+    pub fn faults(
+        image: &Image<'_>,
+        eh: &EhFrame,
+        moved: &[MovedFunction],
+        map: &AddressMap,
+    ) -> Vec<EmitUnwindError> {
+        plan::faults(image, eh, moved, map)
+    }
+
     /// Size of the new `.eh_frame` in bytes, terminator included.
     pub const fn eh_frame_size(&self) -> u64 {
         self.layout.eh_frame_size

@@ -73,30 +73,7 @@ pub(crate) fn contents(
         let used = scan(bytes, cie.instructions.start, cie).map_err(|error| UnwindFault::from(error).of(0))?.used;
         contents.cies.push((used, personality(cie, map)));
     }
-    let owner = owners(eh, moved)?;
-    // Indexed like `eh.fdes`; what does not take part in the output is empty.
-    let built: Vec<Result<Built, EmitUnwindError>> = eh
-        .fdes
-        .par_iter()
-        .zip(&owner)
-        .map(|(fde, owner)| {
-            // An empty range describes nothing (clang writes them for functions without code), but in
-            // the middle of other code's new place it would mislead a search.
-            if fde.dead || fde.pc_begin == fde.pc_end {
-                return Ok(Built::Fragments(Vec::new()));
-            }
-            let cie = eh.cie_of(fde).expect("the reader checks CIE indexes");
-            let function = owner.and_then(|index| moved.get(index as usize));
-            match function {
-                Some(function) => {
-                    function::build(image, cie, fde, &function.fragments, map, &relocated)
-                        .map(Built::Fragments)
-                        .map_err(|fault| fault.of(function.old_start))
-                }
-                None => keep(image, cie, fde, map, &relocated).map_err(|fault| fault.of(fde.pc_begin)),
-            }
-        })
-        .collect();
+    let built = build_each(image, eh, moved, map, &relocated)?;
     // Fragments without any call site that is protected have the same few bytes: kept once.
     let mut empty_lsda = None;
     for (old, built) in (0u32..).zip(built) {
@@ -114,6 +91,63 @@ pub(crate) fn contents(
         }
     }
     Ok(contents)
+}
+
+/// All functions whose tables cannot follow them, in the order of their FDEs.
+pub(crate) fn faults(
+    image: &Image<'_>,
+    eh: &EhFrame,
+    moved: &[MovedFunction],
+    map: &AddressMap,
+) -> Vec<EmitUnwindError> {
+    let (_, mut faults) = owners(eh, moved);
+    // Without the functions that are at fault already the others can be built. The FDEs of those have
+    // nothing to say for themselves then.
+    let (faulty, known): (Vec<_>, Vec<_>) = moved.iter().cloned().partition(|function| {
+        faults.binary_search_by_key(&function.old_start, |fault| fault.function).is_ok()
+    });
+    let in_faulty = |pc: u64| {
+        let before = faulty.partition_point(|function| function.old_start <= pc).checked_sub(1);
+        before.and_then(|index| faulty.get(index)).is_some_and(|function| pc < function.old_end)
+    };
+    let relocated = relocated_addresses(image, eh);
+    match build_each(image, eh, &known, map, &relocated) {
+        Ok(built) => {
+            let more = built.into_iter().filter_map(Result::err);
+            faults.extend(more.filter(|fault| !in_faulty(fault.function)));
+        }
+        Err(fault) => faults.push(fault),
+    }
+    faults
+}
+
+/// What becomes of each FDE of `eh`; indexed like them.
+fn build_each(
+    image: &Image<'_>,
+    eh: &EhFrame,
+    moved: &[MovedFunction],
+    map: &AddressMap,
+    relocated: &[u64],
+) -> Result<Vec<Result<Built, EmitUnwindError>>, EmitUnwindError> {
+    let (owner, faults) = owners(eh, moved);
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(fault);
+    }
+    let build = |(fde, owner): (&Fde, &Option<u32>)| {
+        // An empty range describes nothing (clang writes them for functions without code), but in the
+        // middle of other code's new place it would mislead a search.
+        if fde.dead || fde.pc_begin == fde.pc_end {
+            return Ok(Built::Fragments(Vec::new()));
+        }
+        let cie = eh.cie_of(fde).expect("the reader checks CIE indexes");
+        match owner.and_then(|index| moved.get(index as usize)) {
+            Some(function) => function::build(image, cie, fde, &function.fragments, map, relocated)
+                .map(Built::Fragments)
+                .map_err(|fault| fault.of(function.old_start)),
+            None => keep(image, cie, fde, map, relocated).map_err(|fault| fault.of(fde.pc_begin)),
+        }
+    };
+    Ok(eh.fdes.par_iter().zip(&owner).map(build).collect())
 }
 
 impl Contents {
@@ -164,8 +198,10 @@ fn personality(cie: &Cie, map: &AddressMap) -> Option<u64> {
     Some(if is_indirect { personality.target } else { map.to_new(OldAddr::new(personality.target)).raw() })
 }
 
-/// For each FDE, the index of the moved function that it describes.
-fn owners(eh: &EhFrame, moved: &[MovedFunction]) -> Result<Vec<Option<u32>>, EmitUnwindError> {
+/// For each FDE, the index of the moved function that it describes; and the functions for which that
+/// has no answer.
+fn owners(eh: &EhFrame, moved: &[MovedFunction]) -> (Vec<Option<u32>>, Vec<EmitUnwindError>) {
+    let mut faults = Vec::new();
     let mut owner = vec![None; eh.fdes.len()];
     let by_pc = eh.by_pc();
     let fde_of = |index: u32| eh.fdes.get(index as usize);
@@ -190,16 +226,17 @@ fn owners(eh: &EhFrame, moved: &[MovedFunction]) -> Result<Vec<Option<u32>>, Emi
             [(index, fde)] => {
                 if fde.pc_begin < function.old_start || fde.pc_end > function.old_end {
                     let fault = UnwindFault::FdeOutside { pc_begin: fde.pc_begin, pc_end: fde.pc_end };
-                    return Err(fault.of(function.old_start));
+                    faults.push(fault.of(function.old_start));
+                    continue;
                 }
                 if let Some(slot) = owner.get_mut(*index as usize) {
                     *slot = Some(number);
                 }
             }
-            _ => return Err(UnwindFault::SeveralFdes { count: inside.len() }.of(function.old_start)),
+            _ => faults.push(UnwindFault::SeveralFdes { count: inside.len() }.of(function.old_start)),
         }
     }
-    Ok(owner)
+    (owner, faults)
 }
 
 /// An FDE of code that did not move or moved as one piece.

@@ -304,6 +304,26 @@ fn refuses_what_cannot_follow() {
 }
 
 #[test]
+fn all_faults_are_named_at_once() {
+    let old = eh_frame(&[(0x1000, 0x1008), (0x1008, 0x1010), (0x1010, 0x1020), (0x1020, 0x1030), (0x1030, 0x1040)]);
+    let file = file(&old);
+    let image = Image::parse(&file).unwrap();
+    let eh = EhFrame::parse(&image).unwrap().unwrap();
+    let function = |start: u64, end: u64, piece: Piece| {
+        let fragment = MovedFragment { new_start: start, new_end: end, pieces: vec![piece] };
+        MovedFunction { old_start: start, old_end: end, fragments: vec![fragment] }
+    };
+    let moved = [
+        function(0x1000, 0x1010, piece(0x1000, 0x1000, 16)), // two FDEs
+        function(0x1010, 0x1020, piece(0x1010, 0x100f, 16)), // outside of its fragment
+        function(0x1020, 0x1030, piece(0x1020, 0x1020, 16)), // right
+    ];
+    let map = AddressMap::from_ranges(vec![linear(0x1004, 0x1404, 12), linear(0x1030, 0x1500, 4), linear(0x1034, 0x1600, 12)]).unwrap();
+    let faults = UnwindPlan::faults(&image, &eh, &moved, &map);
+    assert_eq!(faults.iter().map(|fault| fault.function).collect::<Vec<_>>(), [0x1000, 0x1010, 0x1030]);
+}
+
+#[test]
 fn an_expression_with_the_instruction_pointer_pins_its_code() {
     let mut old = cie(false, 8);
     let at = EH_FRAME + old.len() as u64;
