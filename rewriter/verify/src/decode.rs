@@ -82,7 +82,9 @@ impl Eyes {
     pub(crate) fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
         let mut reader = U8Reader::new(bytes);
         let inst = &mut self.instruction;
-        self.decoder.decode_into(inst, &mut reader).map_err(|_| Undecodable::Unknown)?;
+        if self.decoder.decode_into(inst, &mut reader).is_err() {
+            return vector_only(bytes, addr).ok_or(Undecodable::Unknown);
+        }
         let len = u8::try_from(inst.len().to_const_len()).map_err(|_| Undecodable::Unknown)?;
         let Some(bytes) = bytes.get(..usize::from(len)) else { return Err(Undecodable::Unknown) };
         let next = addr.wrapping_add(u64::from(len));
@@ -144,7 +146,9 @@ impl Eyes {
 
     /// Disassembles the first instruction of `bytes` for people.
     pub(crate) fn text(&mut self, bytes: &[u8], addr: u64) -> String {
-        let Ok(decoded) = self.decode(bytes, addr) else {
+        let known = self.decode(bytes, addr);
+        let by_yaxpeax = self.decoder.decode_slice(bytes).is_ok();
+        let Some(decoded) = known.ok().filter(|_| by_yaxpeax) else {
             let shown = bytes.get(..bytes.len().min(8)).unwrap_or(&[]);
             return format!("(bytes {})", hex(shown));
         };
@@ -162,6 +166,50 @@ impl Eyes {
         };
         format!("{}{target}", self.instruction)
     }
+}
+
+/// A vector instruction that yaxpeax does not know (2.2.0: `kmovw k1, r9d` and its like). None of
+/// them changes control flow, and their length follows from prefix, opcode map and ModRM alone
+/// (Intel SDM volume 2, 2.3.5 and 2.7.1).
+fn vector_only(bytes: &[u8], addr: u64) -> Option<Decoded> {
+    let shape = shape(bytes);
+    // No prefix of the old kind may stand before VEX and EVEX, but for segments and address size.
+    let lead = bytes.first().copied()?;
+    if !shape.vector || !matches!(lead, 0xc4 | 0xc5 | 0x62) || shape.map == 0 {
+        return None;
+    }
+    let modrm_at = shape.opcode_at + 1;
+    let modrm = bytes.get(modrm_at).copied()?;
+    let (mode, base) = (modrm >> 6, modrm & 7);
+    let mut len = modrm_at + 1;
+    let mut memory_at = None;
+    if mode != 3 {
+        let sib = (base == 4).then(|| bytes.get(len).copied());
+        len += usize::from(sib.is_some());
+        len += match (mode, base, sib) {
+            (1, ..) => 1,
+            (2, ..) => 4,
+            (_, 5, _) => {
+                memory_at = Some(len);
+                4
+            }
+            (_, _, Some(sib)) if sib? & 7 == 5 => 4,
+            _ => 0,
+        };
+    }
+    let has_byte = shape.map == 3 || shape.map == 1 && matches!(shape.opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6);
+    len += usize::from(has_byte);
+    bytes.get(..len)?;
+    let next = addr.wrapping_add(len as u64);
+    let memory = match memory_at {
+        None => None,
+        Some(at) => {
+            let field = bytes.get(at..)?.first_chunk::<4>()?;
+            let target = next.wrapping_add_signed(i64::from(i32::from_le_bytes(*field)));
+            Some(PcRelative { at: u8::try_from(at).ok()?, target, taken: false })
+        }
+    };
+    Some(Decoded { len: u8::try_from(len).ok()?, flow: Flow::Next, memory, is_endbr: false })
 }
 
 /// Bytes as hexadecimal digits.
@@ -314,6 +362,12 @@ mod tests {
         check(&[0x0f, 0x0b], Flow::End, None);
         check(&[0xf4], Flow::End, None);
         check(&[0xc7, 0xf8, 0x10, 0, 0, 0], Flow::Begin(0x1016), None);
+    }
+
+    #[test]
+    fn vector_instructions_that_yaxpeax_does_not_know() {
+        check(&[0xc4, 0xc1, 0x78, 0x92, 0xc9], Flow::Next, None);
+        check(&[0xc5, 0xf8, 0x92, 0xc9], Flow::Next, None);
     }
 
     #[test]

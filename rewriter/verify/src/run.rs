@@ -26,9 +26,6 @@ pub fn read_map(new: &Image<'_>) -> Option<Result<AddressMap, MapError>> {
     Some(AddressMap::decode(new.section_data(section)))
 }
 
-/// Rounds of "walk, then read the tables that the walked code uses".
-const ROUNDS_MAX: usize = 64;
-
 /// Shows that `new` is the program `old`, with its code where `map` says, or says where it is not.
 ///
 /// Linear in the size of the files; uses all threads of the current rayon pool; the result does not
@@ -131,25 +128,23 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
 /// Walks from all roots, reads the jump tables that turn up, and walks on until nothing is new.
 fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>) {
     let mut harvest = walk(cx, roots);
-    let mut entries = Vec::new();
+    let mut tables = tables::Tables::new(cx, &harvest.data_taken, &tables::sweep(cx));
     let mut rest_done = false;
-    for _ in 0..ROUNDS_MAX {
-        let hints = tables::sweep(cx);
-        entries = tables::resolve(cx, &mut harvest.data_taken, &hints);
-        let mut more: Vec<u64> = entries.iter().map(|entry| entry.target).collect();
+    loop {
+        let mut more = tables.read(&mut harvest.data_taken);
         more.retain(|&target| cx.old_code.contains(target) && !cx.visited.contains(target));
         more.sort_unstable();
         more.dedup();
+        // Ends: each round but one visits an address that was not visited before.
         if !more.is_empty() {
             harvest = harvest.merge(walk(cx, &more));
         } else if rest_done {
-            break;
+            return (harvest, tables.into_entries());
         } else {
             rest_done = true;
             harvest = harvest.merge(gaps::walk_rest(cx));
         }
     }
-    (harvest, entries)
 }
 
 fn walk(cx: &Context<'_, '_>, roots: &[u64]) -> Harvest {

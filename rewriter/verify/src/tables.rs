@@ -16,18 +16,15 @@ use crate::decode::Eyes;
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, little};
 
-/// A table of distances.
+/// A place that code takes and where distances stand: the start of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Table {
-    /// Address that the entries count from and where the first one stands.
-    base: u64,
-    /// Known from [`sweep`] only.
-    is_hint: bool,
-    /// Code that takes the base: start of the function.
-    reader: u64,
+struct Base {
+    addr: u64,
     /// Index of the first entry in the list of distances.
     first: usize,
     width: u8,
+    /// Whether its entries were read.
+    is_read: bool,
 }
 
 /// One entry and what it designates in the old program.
@@ -101,64 +98,98 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Splits all distances into entries of tables. `taken` are the addresses of data that visited code
-/// takes, with the address of the instruction; `hints` the same for other code. Distances that no
-/// code was seen to read are left out.
-pub(crate) fn resolve(cx: &Context<'_, '_>, taken: &mut Vec<(u64, u64)>, hints: &[(u64, u64)]) -> Vec<Entry> {
-    taken.sort_unstable();
-    taken.dedup();
-    let distances = &cx.relocations.distances;
-    let reach = Reach::new(cx);
-    let mut tables: Vec<Table> = Vec::new();
-    for (is_read, &(base, instruction)) in taken.iter().map(|taken| (true, taken)).chain(hints.iter().map(|hint| (false, hint))) {
-        let Ok(first) = distances.binary_search_by_key(&base, |distance| distance.0) else { continue };
-        let Some(&(_, width)) = distances.get(first) else { continue };
-        let reader = cx.functions.entry(instruction).unwrap_or(instruction);
-        tables.push(Table { base, is_hint: !is_read, reader, first, width });
+/// All tables, read as the walk comes upon the code that uses them.
+pub(crate) struct Tables<'c, 'a, 'd> {
+    cx: &'c Context<'a, 'd>,
+    reach: Reach<'c>,
+    /// Sorted by address.
+    bases: Vec<Base>,
+    entries: Vec<Entry>,
+}
+
+impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
+    /// `taken` and `hints` bound the tables: addresses of data that visited code and other code
+    /// takes, with the address of the instruction.
+    pub(crate) fn new(cx: &'c Context<'a, 'd>, taken: &[(u64, u64)], hints: &[(u64, u64)]) -> Self {
+        let distances = &cx.relocations.distances;
+        let mut bases: Vec<Base> = taken
+            .par_iter()
+            .chain(hints)
+            .filter_map(|&(addr, _)| {
+                let first = distances.binary_search_by_key(&addr, |distance| distance.0).ok()?;
+                Some(Base { addr, first, width: distances.get(first)?.1, is_read: false })
+            })
+            .collect();
+        bases.par_sort_unstable();
+        bases.dedup();
+        Self { cx, reach: Reach::new(cx), bases, entries: Vec::new() }
     }
-    tables.sort_unstable();
-    tables.dedup_by_key(|table| table.base);
-    let mut entries = Vec::new();
-    for (index, table) in tables.iter().enumerate() {
-        if table.is_hint {
-            continue;
+
+    /// Reads the tables whose bases are among `taken` and were not read before. Gives the old code
+    /// that they lead to.
+    pub(crate) fn read(&mut self, taken: &mut Vec<(u64, u64)>) -> Vec<u64> {
+        taken.par_sort_unstable();
+        taken.dedup_by_key(|taken| taken.0);
+        let first_new = self.entries.len();
+        for (base, instruction) in taken.drain(..) {
+            let Ok(at) = self.bases.binary_search_by_key(&base, |base| base.addr) else { continue };
+            let limit = self.bases.get(at + 1).map_or(usize::MAX, |next| next.first);
+            if let Some(base) = self.bases.get_mut(at).filter(|base| !base.is_read) {
+                base.is_read = true;
+                let base = *base;
+                let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
+                self.read_table(base, limit, reader);
+            }
         }
-        let limit = tables.get(index + 1).map_or(distances.len(), |next| next.first);
-        let mut next = table.base;
-        for &(addr, width) in distances.get(table.first..limit).unwrap_or(&[]) {
-            if addr != next || width != table.width {
+        self.entries.get(first_new..).unwrap_or(&[]).iter().map(|entry| entry.target).collect()
+    }
+
+    fn read_table(&mut self, base: Base, limit: usize, reader: u64) {
+        let cx = self.cx;
+        let mut next = base.addr;
+        let distances = &cx.relocations.distances;
+        for &(addr, width) in distances.get(base.first..limit.min(distances.len())).unwrap_or(&[]) {
+            if addr != next || width != base.width {
                 break;
             }
             next = next.wrapping_add(u64::from(width));
             let Some(distance) = distance(cx.old, addr, width) else { break };
-            let from_base = table.base.wrapping_add_signed(distance);
+            let from_base = base.addr.wrapping_add_signed(distance);
             let from_here = addr.wrapping_add_signed(distance);
-            if reach.may_lead(table.reader, from_base) {
-                entries.push(Entry { addr, width, base: table.base, target: from_base, reader: Some(table.reader) });
+            let entry = if self.reach.may_lead(reader, from_base) {
+                Entry { addr, width, base: base.addr, target: from_base, reader: Some(reader) }
             } else if cx.functions.entry(from_here) == Some(from_here) {
-                entries.push(Entry { addr, width, base: addr, target: from_here, reader: None });
+                Entry { addr, width, base: addr, target: from_here, reader: None }
             } else {
                 break;
+            };
+            self.entries.push(entry);
+        }
+    }
+
+    /// All entries, sorted, with the distances that count from their own place and lead to a
+    /// function. Other distances that no code was seen to read are left out.
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
+        let Self { cx, mut entries, .. } = self;
+        entries.par_sort_unstable_by_key(|entry| entry.addr);
+        entries.dedup_by_key(|entry| entry.addr);
+        let mut at = 0usize;
+        let known: Vec<u64> = entries.iter().map(|entry| entry.addr).collect();
+        for &(addr, width) in &cx.relocations.distances {
+            while known.get(at).is_some_and(|&known| known < addr) {
+                at += 1;
+            }
+            if known.get(at) == Some(&addr) {
+                continue;
+            }
+            let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
+            if cx.functions.entry(target) == Some(target) {
+                entries.push(Entry { addr, width, base: addr, target, reader: None });
             }
         }
+        entries.sort_unstable_by_key(|entry| entry.addr);
+        entries
     }
-    // Distances outside of tables: those that count from their own place and lead to a function.
-    let mut at = 0usize;
-    let known: Vec<u64> = entries.iter().map(|entry| entry.addr).collect();
-    for &(addr, width) in distances {
-        while known.get(at).is_some_and(|&known| known < addr) {
-            at += 1;
-        }
-        if known.get(at) == Some(&addr) {
-            continue;
-        }
-        let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
-        if cx.functions.entry(target) == Some(target) {
-            entries.push(Entry { addr, width, base: addr, target, reader: None });
-        }
-    }
-    entries.sort_unstable_by_key(|entry| entry.addr);
-    entries
 }
 
 /// The signed number at `addr`.
