@@ -4,6 +4,8 @@ mod args;
 mod commands;
 mod input;
 mod outcome;
+mod pipeline;
+mod stages;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,12 @@ pub(crate) const USAGE: u8 = 2;
 /// Exit status 3: postlink contradicted itself; nothing was written.
 const CONTRADICTION: u8 = 3;
 
+/// Says something to the user: on stderr, so that stdout holds data only.
+#[expect(clippy::print_stderr, reason = "this is where the user is told")]
+pub(crate) fn tell(text: &str) {
+    eprint!("{text}");
+}
+
 /// Why a command stopped before its end.
 #[derive(Debug)]
 pub(crate) struct Stop {
@@ -37,11 +43,10 @@ impl Stop {
         self
     }
     /// Prints the reason and gives the exit status.
-    #[expect(clippy::print_stderr, reason = "this is where the user is told")]
     pub(crate) fn report(self) -> ExitCode {
-        eprintln!("error[{}]: {}", self.code, self.message);
+        tell(&format!("error[{}]: {}\n", self.code, self.message));
         if let Some(hint) = self.hint {
-            eprintln!("hint: {hint}");
+            tell(&format!("hint: {hint}\n"));
         }
         ExitCode::from(self.status)
     }

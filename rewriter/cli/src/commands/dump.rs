@@ -29,6 +29,20 @@ pub(crate) fn run(arguments: &Dump) -> Result<ExitCode, Stop> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// All names of functions; of equal names the first symbol's function.
+pub(crate) fn names<'d>(program: &Program<'d>) -> std::collections::HashMap<&'d [u8], FunctionId> {
+    let mut names = std::collections::HashMap::new();
+    let Some(table) = program.symtab() else { return names };
+    for symbol in table.iter().filter(|symbol| symbol.is_defined()) {
+        if let Some(id) = program.function_at(symbol.value)
+            && program.functions[id].start == symbol.value
+        {
+            names.entry(table.name(&symbol)).or_insert(id);
+        }
+    }
+    names
+}
+
 /// The function with that symbol, or at that address.
 pub(crate) fn find(program: &Program<'_>, name: &str) -> Result<FunctionId, Stop> {
     let found = match name.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16)) {

@@ -1,18 +1,24 @@
 //! `postlink optimize`.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use postlink_base::IndexVec;
-use postlink_cfg::{Class, FunctionId, Program, recover};
-use postlink_emit::{EmitError, EmitOptions, emit};
-use postlink_layout::{BlockOrderChoice, FunctionOrderChoice, Mode, PlanOptions, SplitChoice, plan};
+use postlink_cfg::{Class, FunctionId, Program};
+use postlink_layout::{BlockOrderChoice, FunctionOrderChoice, FunctionPlan, Mode, PlanOptions, SplitChoice};
+use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, function_weights, merge, read_fdata, staleness};
+use postlink_report::Diagnose as _;
+use postlink_verify::Proof;
 
 use crate::args::{BlockOrderArg, ModeArg, Optimize, SplitArg};
 use crate::input;
-use crate::outcome::Stop;
+use crate::outcome::{Stop, tell};
+use crate::pipeline::{self, Failure, Options, Outcome};
+use crate::stages::Stages;
 
+/// What `optimize` does, said by its arguments; `demo` shares it.
 pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
@@ -20,30 +26,226 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
             .build_global()
             .map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
     }
-    let bytes = input::read(&arguments.input)?;
-    let image = input::parse_supported(&arguments.input, &bytes)?;
-    let program = recover(&image).map_err(|error| Stop::refused("IMG002", error.to_string()))?;
-    let options = plan_options(&program, arguments)?;
-    let mut may_move = selection(&program, arguments)?;
-    // A function that cannot follow its plan stays where it is; each round removes at least one.
-    const MAX_ROUNDS: usize = 32;
-    let mut rounds = 0;
-    let output = loop {
-        let plan = plan(&program, None, &options, &may_move);
-        match emit(&program, &plan, &EmitOptions { note: Vec::new(), no_map: arguments.no_map }) {
-            Ok(output) => break output,
-            Err(EmitError::Function { start, .. }) if rounds < MAX_ROUNDS => {
-                rounds += 1;
-                match program.function_at(start) {
-                    Some(id) if may_move[id] => may_move[id] = false,
-                    _ => return Err(Stop::contradiction("EMT001", format!("the function at {start:#x} fails in place"))),
-                }
-            }
-            Err(error) => return Err(Stop::contradiction("EMT002", error.to_string())),
-        }
-    };
-    store(&arguments.output, &output.bytes, &arguments.input)?;
+    let mut stages = Stages::new();
+    let bytes = stages.run("read", || input::read(&arguments.input))?;
+    let mut profiles = Vec::new();
+    for path in &arguments.profile {
+        profiles.push((path.display().to_string(), input::read(path)?));
+    }
+    let done = optimize(&arguments.input, &bytes, &profiles, arguments, &mut stages)?;
+    stages.run("write", || store(&arguments.output, &done.bytes, &arguments.input))?;
+    if let Some(path) = &arguments.map_file {
+        store(path, &done.map, &arguments.input)?;
+    }
+    if !arguments.quiet {
+        tell(&done.summary);
+        tell(&format!("wrote {} in {:.2} s\n", arguments.output.display(), stages.total()));
+    }
+    if arguments.time {
+        tell(&stages.text());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A finished output and what is to be said about it.
+pub(crate) struct Done {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) map: Vec<u8>,
+    pub(crate) summary: String,
+}
+
+/// From the input's bytes to the output's.
+pub(crate) fn optimize(
+    path: &Path,
+    bytes: &[u8],
+    profiles: &[(String, Vec<u8>)],
+    arguments: &Optimize,
+    stages: &mut Stages,
+) -> Result<Done, Stop> {
+    let image = input::parse_supported(path, bytes)?;
+    let program = pipeline::front_end(&image, stages).map_err(|error| {
+        Stop::refused("IMG002", format!("{}: {error}", path.display()))
+            .hint("link the program again; if it stays, the compiler or assembler wrote a bad table")
+    })?;
+    let profile = stages.run("profile", || read_profiles(&program, profiles, arguments.allow_stale))?;
+    let options = Options {
+        plan: plan_options(&program, arguments)?,
+        verify: !arguments.no_verify,
+        no_map: arguments.no_map,
+        note_options: note_options(arguments),
+    };
+    let mut may_move = selection(&program, arguments)?;
+    let outcome = pipeline::back_end(&program, profile.as_ref(), &mut may_move, &options, stages).map_err(failure)?;
+    let summary = summary(&program, profile.as_ref(), &outcome, bytes.len());
+    let map = outcome.output.map.encode();
+    Ok(Done { bytes: outcome.output.bytes, map, summary })
+}
+
+fn read_profiles(
+    program: &Program<'_>,
+    files: &[(String, Vec<u8>)],
+    allow_stale: bool,
+) -> Result<Option<Profile>, Stop> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |name: &str, error: &ProfileError| {
+        Stop::refused(error.code().as_str(), format!("{name}: {error}"))
+            .hint("give a profile in BOLT's fdata text format, taken from this program")
+    };
+    let mut profiles = Vec::new();
+    for (name, bytes) in files {
+        profiles.push(read_fdata(bytes, program).map_err(|error| refuse(name, &error))?);
+    }
+    let profile = merge(profiles);
+    profile.require_records().map_err(|error| refuse("profile", &error))?;
+    let share = staleness(&profile, program);
+    if share.is_stale() && !allow_stale {
+        return Err(Stop::refused(
+            "POSTLINK_PROFILE_STALE",
+            format!(
+                "only {} % of the profile's counts fit this program ({} of {}; at least {STALE_BELOW_PERCENT} % must)",
+                share.percent(),
+                share.matched,
+                share.total
+            ),
+        )
+        .hint("take a profile of this very build, or accept the loss with --allow-stale"));
+    }
+    Ok(Some(profile))
+}
+
+/// Options for the note: what changes the output, and nothing that names a place or a time.
+fn note_options(arguments: &Optimize) -> Vec<String> {
+    let mut options = vec![format!("mode={}", if arguments.mode == ModeArg::Hot { "hot" } else { "full" })];
+    if let Some(order) = arguments.block_order {
+        options.push(format!("block-order={}", value_name(&order)));
+    }
+    if let Some(order) = arguments.function_order.as_deref() {
+        let known = ["cdsort", "hfsort", "keep", "reverse", "random"].contains(&order);
+        options.push(format!("function-order={}", if known { order } else { "file" }));
+    }
+    if let Some(split) = arguments.split {
+        options.push(format!("split={}", value_name(&split)));
+    }
+    options.push(format!("seed={}", arguments.seed));
+    options
+}
+
+fn value_name(value: &impl clap::ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn failure(failure: Failure) -> Stop {
+    let hint = "this is a bug of postlink; keep the input and the options to report it";
+    match failure {
+        Failure::Emit(error) => Stop::contradiction("EMT001", error.to_string()).hint(hint),
+        Failure::Unreadable(what) => {
+            Stop::contradiction("POSTLINK_PROOF", format!("the output cannot be read back: {what}")).hint(hint)
+        }
+        Failure::Unproven(proof) => {
+            Stop::contradiction("POSTLINK_PROOF", format!("the output is not proven\n{}", violations(&proof, 10)))
+                .hint(hint)
+        }
+    }
+}
+
+/// The first violations, one paragraph each.
+pub(crate) fn violations(proof: &Proof, limit: usize) -> String {
+    let mut out = String::new();
+    for violation in proof.violations.iter().take(limit) {
+        let place = |addr: Option<u64>| addr.map_or_else(|| "-".to_owned(), |addr| format!("{addr:#x}"));
+        let _ = writeln!(
+            out,
+            "  {} {}: {}\n    old {} {}\n    new {} {}",
+            violation.obligation.id(),
+            violation.rule,
+            violation.message,
+            place(violation.old_addr.map(|addr| addr.raw())),
+            violation.old_text,
+            place(violation.new_addr.map(|addr| addr.raw())),
+            violation.new_text
+        );
+    }
+    let rest = proof.violations.len().saturating_sub(limit);
+    if rest > 0 {
+        let _ = writeln!(out, "  and {rest} more");
+    }
+    out
+}
+
+fn summary(program: &Program<'_>, profile: Option<&Profile>, outcome: &Outcome, old_size: usize) -> String {
+    let mut out = String::new();
+    let mut counts = [0u64; 3];
+    let mut split = 0u64;
+    for plan in outcome.plan.functions.iter() {
+        match plan {
+            FunctionPlan::Stay => counts[0] += 1,
+            FunctionPlan::Whole { .. } => counts[1] += 1,
+            FunctionPlan::Relay { fragments, .. } => {
+                counts[2] += 1;
+                split += u64::from(fragments.len() > 1);
+            }
+        }
+    }
+    let total = program.functions.len();
+    let _ = writeln!(
+        out,
+        "functions  {total}: {} laid out anew ({split} split), {} moved whole, {} kept in place",
+        counts[2], counts[1], counts[0]
+    );
+    let pinned = program.functions.iter().filter(|function| {
+        function.class == Class::Pinned && function.reason != Some(postlink_cfg::Reason::SectionStays)
+    });
+    let rigid = program.functions.iter().filter(|function| function.class == Class::Rigid).count();
+    let pinned = pinned.count();
+    if rigid + pinned > 0 {
+        let _ = writeln!(out, "           {rigid} rigid, {pinned} pinned: `postlink doctor` names the reasons");
+    }
+    if let Some(profile) = profile {
+        let weights = function_weights(profile, program);
+        let all: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(weight.samples));
+        let free: u64 = weights
+            .iter_enumerated()
+            .filter(|(id, _)| program.functions[*id].class == Class::Free)
+            .fold(0, |sum, (_, weight)| sum.saturating_add(weight.samples));
+        let hot = weights.iter().filter(|weight| weight.samples > 0).count();
+        let _ = writeln!(
+            out,
+            "profile    {hot} functions with samples; {:.2} % of all samples in functions that may be rearranged",
+            percent(free, all)
+        );
+    }
+    for (id, why) in &outcome.contained {
+        let _ = writeln!(out, "kept       {} [CFG020]: {why}", program.name(*id));
+    }
+    if let Some(proof) = &outcome.proof {
+        let checked = &proof.checked;
+        let _ = writeln!(
+            out,
+            "proof      P1-P7 hold: {} functions, {} instructions, {} pointers, {} table entries, {} unwind rows",
+            checked.functions, checked.instructions, checked.pointers, checked.table_entries, checked.unwind_rows
+        );
+    }
+    let new_size = outcome.output.bytes.len();
+    let _ = writeln!(
+        out,
+        "size       {old_size} -> {new_size} bytes ({:+.1} %), {} bytes of code behind the old text",
+        (new_size as f64 / old_size as f64 - 1.0) * 100.0,
+        outcome.output.appended_code
+    );
+    if !outcome.output.dropped_sections.is_empty() {
+        let _ = writeln!(
+            out,
+            "warning[POSTLINK_SECTION]: debug information is left out: {}",
+            outcome.output.dropped_sections.join(" ")
+        );
+    }
+    out
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 fn plan_options(program: &Program<'_>, arguments: &Optimize) -> Result<PlanOptions, Stop> {
@@ -93,16 +295,10 @@ fn order_file(program: &Program<'_>, file: &str) -> Result<Vec<FunctionId>, Stop
         Stop::usage(format!("--function-order {file}: {error}"))
             .hint("give cdsort, hfsort, keep, reverse, random, or a file with one function name per line")
     })?;
-    let wanted: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let mut ids = Vec::new();
-    for name in wanted {
-        // A name that is not there is no error: order files outlive programs.
-        if let Ok(id) = super::dump::find(program, name) {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
+    let names = super::dump::names(program);
+    let wanted = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    // A name that is not there is no error: order files outlive programs.
+    Ok(wanted.filter_map(|name| names.get(name.as_bytes()).copied()).collect())
 }
 
 /// Which functions the user allows to move.

@@ -1,0 +1,176 @@
+//! The pipeline: from the input's bytes to a proven output, each stage a pure function of the ones
+//! before.
+
+use postlink_base::{AddressMap, Digest, IndexVec, digest};
+use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
+use postlink_emit::{EmitError, EmitOptions, Output, emit};
+use postlink_image::{Image, build_id};
+use postlink_layout::{Counts, Plan, PlanOptions, WeightedCall, Weights, plan};
+use postlink_profile::{Profile, attach, call_arcs, function_weights};
+use postlink_verify::{CheckOptions, Proof, check};
+
+use crate::stages::Stages;
+
+/// What the pipeline does, apart from the plan's own options.
+pub(crate) struct Options {
+    pub(crate) plan: PlanOptions,
+    pub(crate) verify: bool,
+    pub(crate) no_map: bool,
+    /// Options as they go into the output's note: no paths, no time.
+    pub(crate) note_options: Vec<String>,
+}
+
+/// What came out.
+pub(crate) struct Outcome {
+    pub(crate) output: Output,
+    pub(crate) plan: Plan,
+    pub(crate) proof: Option<Proof>,
+    /// Functions that stay because their new code could not be written or proven, with the reason.
+    pub(crate) contained: Vec<(FunctionId, String)>,
+}
+
+/// Why there is no output.
+pub(crate) enum Failure {
+    Emit(EmitError),
+    /// The proof failed in a way that keeping functions does not mend.
+    Unproven(Box<Proof>),
+    /// The output cannot even be read back.
+    Unreadable(String),
+}
+
+/// Rounds of keeping functions that failed; each round keeps at least one more.
+const MAX_ROUNDS: usize = 24;
+
+/// Recovers the program; see [`recover`].
+pub(crate) fn front_end<'d>(image: &'d Image<'d>, stages: &mut Stages) -> Result<Program<'d>, CfgError> {
+    stages.run("recover", || recover(image))
+}
+
+/// Plans, emits and proves, until every function that moves is proven.
+pub(crate) fn back_end(
+    program: &Program<'_>,
+    profile: Option<&Profile>,
+    may_move: &mut IndexVec<FunctionId, bool>,
+    options: &Options,
+    stages: &mut Stages,
+) -> Result<Outcome, Failure> {
+    let emit_options = EmitOptions { note: note(program, profile, options), no_map: options.no_map };
+    let mut contained: Vec<(FunctionId, String)> = Vec::new();
+    let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
+    let mut keep = |id: FunctionId, why: String, may_move: &mut IndexVec<FunctionId, bool>| {
+        let fresh = std::mem::replace(&mut may_move[id], false);
+        if fresh {
+            contained.push((id, why));
+        }
+        fresh
+    };
+    let mut last: Option<Failure> = None;
+    for _ in 0..MAX_ROUNDS {
+        let plan = stages.run("plan", || {
+            let counts = |cfg: &FunctionCfg| counts_of(program, profile, cfg);
+            let weights = weights.as_ref().map(|weights| Weights {
+                functions: &weights.functions,
+                calls: &weights.calls,
+                counts: &counts,
+            });
+            plan(program, weights.as_ref(), &options.plan, may_move)
+        });
+        let output = match stages.run("emit", || emit(program, &plan, &emit_options)) {
+            Ok(output) => output,
+            Err(error) => {
+                let culprit = culprit(program, &error);
+                match culprit {
+                    Some(id) if keep(id, error.to_string(), may_move) => {
+                        last = Some(Failure::Emit(error));
+                        continue;
+                    }
+                    _ => return Err(Failure::Emit(error)),
+                }
+            }
+        };
+        if !options.verify {
+            return Ok(Outcome { output, plan, proof: None, contained });
+        }
+        let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map))?;
+        if proof.is_proven() {
+            return Ok(Outcome { output, plan, proof: Some(proof), contained });
+        }
+        let mut progress = false;
+        for violation in &proof.violations {
+            if let Some(id) = violation.function.and_then(|entry| program.function_at(entry.raw())) {
+                let why = format!("{} {}: {}", violation.obligation.id(), violation.rule, violation.message);
+                progress |= keep(id, why, may_move);
+            }
+        }
+        if !progress {
+            return Err(Failure::Unproven(Box::new(proof)));
+        }
+        last = Some(Failure::Unproven(Box::new(proof)));
+    }
+    Err(last.unwrap_or_else(|| Failure::Unreadable("no round was made".into())))
+}
+
+fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap) -> Result<Proof, Failure> {
+    let new = Image::parse(new).map_err(|error| Failure::Unreadable(error.to_string()))?;
+    Ok(check(old, &new, map, &CheckOptions::default()))
+}
+
+/// The function at fault for a failure of emission, if it is one function's.
+fn culprit(program: &Program<'_>, error: &EmitError) -> Option<FunctionId> {
+    match error {
+        EmitError::Function { start, .. } => program.function_at(*start),
+        EmitError::Unwind(error) => program.function_at(error.function),
+        EmitError::Field { target, .. } => program.function_at(*target),
+        _ => None,
+    }
+}
+
+struct ProgramWeights {
+    functions: IndexVec<FunctionId, (u64, u64)>,
+    calls: Vec<WeightedCall>,
+}
+
+fn weigh(program: &Program<'_>, profile: &Profile) -> ProgramWeights {
+    let functions = function_weights(profile, program).iter().map(|weight| (weight.samples, weight.entries)).collect();
+    let calls = call_arcs(profile, program)
+        .into_iter()
+        .map(|call| WeightedCall { caller: call.caller, callee: call.callee, count: call.count, from: call.from })
+        .collect();
+    ProgramWeights { functions, calls }
+}
+
+fn counts_of(program: &Program<'_>, profile: Option<&Profile>, cfg: &FunctionCfg) -> Counts {
+    match profile {
+        Some(profile) => {
+            let (counts, _) = attach(profile, program, cfg);
+            Counts { blocks: counts.blocks, edges: counts.edges }
+        }
+        None => Counts { blocks: vec![0; cfg.blocks.len()], edges: vec![0; cfg.edges.len()] },
+    }
+}
+
+/// The note in the output: one ELF note (owner `postlink`, type 1) with JSON inside.
+fn note(program: &Program<'_>, profile: Option<&Profile>, options: &Options) -> Vec<u8> {
+    let input: Digest = digest(program.image.data());
+    let old_id: Option<String> =
+        build_id(program.image).map(|(id, _)| id.iter().map(|byte| format!("{byte:02x}")).collect());
+    let json = serde_json::json!({
+        "tool": concat!("postlink ", env!("CARGO_PKG_VERSION")),
+        "input_blake3": input.to_string(),
+        "input_build_id": old_id,
+        "profile_blake3": profile.map(|profile| profile.digest.to_string()),
+        "options": options.note_options,
+        "proven": options.verify,
+    });
+    let desc = json.to_string().into_bytes();
+    let mut note = Vec::with_capacity(desc.len() + 32);
+    let owner = b"postlink\0";
+    note.extend((owner.len() as u32).to_le_bytes());
+    note.extend(u32::try_from(desc.len()).unwrap_or(0).to_le_bytes());
+    note.extend(1u32.to_le_bytes());
+    note.extend(owner);
+    note.resize(note.len().next_multiple_of(4), 0);
+    note.extend(desc);
+    note.resize(note.len().next_multiple_of(4), 0);
+    note
+}
