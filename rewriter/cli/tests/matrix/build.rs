@@ -41,9 +41,10 @@ impl Toolchain {
         let clang = llvm.join("clang").to_string_lossy().into_owned();
         let lld = llvm.join("ld.lld").to_string_lossy().into_owned();
         let mut versions = String::new();
-        for tool in
-            ["gcc", "g++", &clang, "rustc", "ld.bfd", "ld.gold", &lld, "mold", "readelf", "strip", "objcopy", "gdb"]
-        {
+        for tool in [
+            "gcc", "g++", &clang, "rustc", "ld.bfd", "ld.gold", &lld, "mold", "readelf", "strip", "objcopy", "objdump",
+            "gdb",
+        ] {
             let finished = Line::new(&settings.scratch, [tool, "--version"]).run(&settings.scratch, RUN_LIMIT)?;
             if !finished.succeeded() {
                 return Err(format!("{tool} --version: {}", finished.status));

@@ -56,29 +56,56 @@ pub(crate) fn moved(old: &Functions, new: &Functions) -> Result<(u64, u64), Stri
     Ok((count, moved))
 }
 
-/// A profile in BOLT's text format that marks every second function as called from the first one.
+/// A profile in BOLT's text format with a count for every direct branch and call that objdump shows.
 ///
-/// Grammar: `1 FROM OFFSET 1 TO OFFSET MISPREDICTIONS COUNT`; a target offset of 0 is a call. Local
-/// symbols carry an ordinal. Block offsets would need a disassembler, which a test should not share.
-pub(crate) fn synthetic_profile(file: &Path) -> Result<String, String> {
+/// Grammar: `1 FROM OFFSET 1 TO OFFSET MISPREDICTIONS COUNT`; a target offset of 0 is a call. Local symbols
+/// carry an ordinal; names that occur twice are left out. The counts are invented, from a hash, some of them
+/// zero: they conserve no flow, as real samples do not either. objdump is a decoder that postlink does not share.
+pub(crate) fn synthetic_profile(file: &Path, logs: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let elf = object::File::parse(&*bytes).map_err(|error| format!("{}: {error}", file.display()))?;
-    let mut names = Vec::new();
-    let mut seen = BTreeSet::new();
+    // Name as objdump shows it -> name in the profile; `None` when it is ambiguous.
+    let mut names: BTreeMap<String, Option<String>> = BTreeMap::new();
     for symbol in elf.symbols() {
         let Ok(name) = symbol.name() else { continue };
-        let wanted = symbol.is_definition() && symbol.kind() == object::SymbolKind::Text && symbol.size() > 0;
-        if wanted && seen.insert(name.to_owned()) {
+        if symbol.is_definition() && symbol.kind() == object::SymbolKind::Text && symbol.size() > 0 {
             let escaped = name.replace('\\', "\\\\").replace(' ', "\\ ");
-            names.push(if symbol.is_local() { format!("{escaped}/1") } else { escaped });
+            let shown = if symbol.is_local() { format!("{escaped}/1") } else { escaped };
+            names.entry(name.to_owned()).and_modify(|entry| *entry = None).or_insert(Some(shown));
         }
     }
-    names.sort();
+    let line = Line::new(logs, ["objdump", "-d", "--no-show-raw-insn", &file.to_string_lossy()]);
+    let finished = line.run(logs, LIMIT)?;
+    if !finished.succeeded() {
+        return Err(format!("objdump: {} {}", finished.status, finished.excerpt()));
+    }
     let mut text = String::new();
-    let from = names.iter().find(|name| *name == "main" || *name == "program_main").or(names.first());
-    if let Some(from) = from {
-        for (index, name) in names.iter().enumerate().filter(|(index, _)| index % 2 == 0) {
-            text.push_str(&format!("1 {from} 0 1 {name} 0 0 {}\n", 100 + 7 * (index % 13)));
+    let mut function: Option<(u64, &str)> = None;
+    let listing = String::from_utf8_lossy(&finished.stdout).into_owned();
+    for line in listing.lines() {
+        // `0000000000401136 <main>:`
+        if let Some((address, name)) = line.split_once(" <").filter(|_| line.ends_with(">:") && !line.starts_with(' '))
+        {
+            let known = name.strip_suffix(">:").and_then(|name| names.get(name)).and_then(Option::as_deref);
+            function = u64::from_str_radix(address, 16).ok().zip(known);
+            continue;
+        }
+        // `  40113a:\tcall   401106 <greet>` or `  40113a:\tjne    401150 <main+0x1a>`
+        let (Some((start, from)), Some((address, instruction))) = (function, line.split_once(":\t")) else { continue };
+        let Ok(address) = u64::from_str_radix(address.trim(), 16) else { continue };
+        let branch = instruction.starts_with("call ") || instruction.starts_with('j');
+        let target = instruction.split_once(" <").and_then(|(_, rest)| rest.strip_suffix('>'));
+        let (true, Some(target)) = (branch, target) else { continue };
+        let (name, offset) = match target.rsplit_once("+0x") {
+            Some((name, offset)) => (name, u64::from_str_radix(offset, 16).unwrap_or(0)),
+            None => (target, 0),
+        };
+        let Some(to) = names.get(name).and_then(Option::as_deref) else { continue };
+        let Some(from_offset) = address.checked_sub(start) else { continue };
+        let branch = format!("1 {from} {from_offset:x} 1 {to} {offset:x} ");
+        let dice = u64::from(blake3::hash(branch.as_bytes()).as_bytes()[0]);
+        if dice >= 64 || instruction.starts_with("call ") {
+            text.push_str(&format!("{branch}{} {}\n", dice % 3, dice * dice % 1009 + 1));
         }
     }
     Ok(text)

@@ -42,7 +42,9 @@ impl Failure {
         let mut cause = String::new();
         for word in self.message.lines().next().unwrap_or_default().split_whitespace() {
             let volatile = word.contains('/') || word.chars().any(|c| c.is_ascii_digit());
-            let shown = if volatile && !word.starts_with("POSTLINK_") { "#" } else { word };
+            // P1 to P7 are names of obligations.
+            let name = word.starts_with("POSTLINK_") || (word.starts_with('P') && word.len() == 2);
+            let shown = if volatile && !name { "#" } else { word };
             cause.push(' ');
             cause.push_str(shown);
         }

@@ -84,7 +84,7 @@ fn describe(toolchain: &Toolchain, build: &Build<'_>, built: Built) -> Result<Or
         let path = built.folder.join(image);
         complaints.push(checks::readelf_complaints(&path, &built.folder).map_err(setup)?);
         functions.push(checks::functions(&path).map_err(setup)?);
-        let profile = built.folder.join(format!("{image}.fdata"));
+        let profile = built.folder.join(format!("{image}.v3.fdata"));
         if !profile.exists() {
             let measured = if index == 0 && build.case.instrumented {
                 instrumented_profile(toolchain, build, &built)?
@@ -93,7 +93,7 @@ fn describe(toolchain: &Toolchain, build: &Build<'_>, built: Built) -> Result<Or
             };
             let text = match measured {
                 Some(text) => text,
-                None => checks::synthetic_profile(&path).map_err(setup)?,
+                None => checks::synthetic_profile(&path, &built.folder).map_err(setup)?,
             };
             std::fs::write(&profile, text).map_err(setup)?;
         }
@@ -291,7 +291,12 @@ impl Trial<'_> {
 /// The line of stderr that says why: an outcome code where there is one, else the last line.
 fn cause(finished: &Finished) -> String {
     let text = String::from_utf8_lossy(&finished.stderr).into_owned();
-    let code = text.lines().find(|line| line.contains("POSTLINK_") || line.contains("panicked"));
+    let mut lines = text.lines();
+    let mut code = lines.find(|line| line.starts_with("error") || line.contains("panicked"));
+    // The line below says which obligation is broken, or where the panic was.
+    if code.is_some_and(|line| line.contains("POSTLINK_PROOF") || line.contains("panicked")) {
+        code = lines.next().or(code);
+    }
     let line = code.or_else(|| text.lines().rfind(|line| !line.trim().is_empty())).unwrap_or_default();
     format!("{}: {line}", finished.status)
 }
