@@ -221,6 +221,7 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     referenced.extend(facts.objects.iter().map(|object| object.0).filter(|&addr| in_gap(program, addr)));
     referenced.sort_unstable();
     let mut obstacles: Vec<(u64, u64)> = Vec::new();
+    let mut entries: Vec<(u64, u64)> = Vec::new();
     let mut doubtful: Vec<u64> = Vec::new();
     let mut words: Vec<DataRef> = Vec::new();
     for &section in &program.movable_sections {
@@ -239,7 +240,12 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
             if start > at {
                 let bytes = program.image.bytes_at(at, start - at).unwrap_or(&[]);
                 let padding = is_padding(bytes, at);
-                if !padding || !sorted_range(&referenced, at, start).is_empty() {
+                let used = sorted_range(&referenced, at, start);
+                let runs_on = padding && start < section_end && is_nops(bytes, at);
+                if runs_on {
+                    // Who goes there runs into the next function: its entry does as well.
+                    entries.extend(used.iter().map(|&addr| (addr, start)));
+                } else if !padding || !used.is_empty() {
                     obstacles.push((at, start));
                 }
                 if !padding {
@@ -251,10 +257,23 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         }
     }
     program.obstacles = obstacles;
+    entries.dedup();
+    program.padding_entries = entries;
     program.data_refs.extend(words);
     program.data_refs.sort_unstable_by_key(|data_ref| data_ref.file_offset);
     program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
     pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
+}
+
+/// Whether padding consists of NOPs only, so that control runs through it.
+fn is_nops(bytes: &[u8], addr: u64) -> bool {
+    let mut stream = postlink_isa::x86_64::Stream::new(bytes, addr);
+    while !stream.at_end() {
+        if !stream.next_inst().is_some_and(|inst| inst.is_nop) {
+            return false;
+        }
+    }
+    true
 }
 
 fn in_gap(program: &Program<'_>, addr: u64) -> bool {
@@ -343,8 +362,7 @@ impl Program<'_> {
             return None;
         }
         let gap = self.image.bytes_at(end, next.start - end)?;
-        let nops_only = is_padding(gap, end) && !gap.iter().any(|&byte| byte == 0xcc) && (gap.first() != Some(&0));
-        (gap.is_empty() || nops_only).then_some(next.start)
+        is_nops(gap, end).then_some(next.start)
     }
 
     /// Given which functions stay where they are, adds those that must stay because of them: what a

@@ -111,10 +111,6 @@ fn dynamic(image: &Image<'_>, found: &mut DataRefs) -> Vec<u64> {
                             found.doubtful_targets.push(symbol.value);
                             found.doubtful_targets.push(symbol.value.wrapping_add_signed(rela.addend));
                         }
-                        let nominal = symbol.value.wrapping_add_signed(rela.addend);
-                        if read_u64(image, rela.offset) == Some(nominal) {
-                            absolute_word(image, rela.offset, Evidence::Dynamic, found);
-                        }
                     }
                 }
                 _ => {}

@@ -248,6 +248,9 @@ pub struct Program<'d> {
     /// Ranges of movable sections that belong to no function but are not padding: nothing may be
     /// placed there. Sorted.
     pub obstacles: Vec<(u64, u64)>,
+    /// Places in NOP padding that something refers to, with the function that control would run into
+    /// from there: `(address, entry of that function)`, sorted. (GCC's empty `.cold` parts.)
+    pub padding_entries: Vec<(u64, u64)>,
     /// Sections whose functions may move.
     pub movable_sections: Vec<usize>,
     pub(crate) inst_starts: InstStarts,
@@ -271,6 +274,22 @@ impl<'d> Program<'d> {
         let first = targets.partition_point(|target| target.0 < start);
         let last = targets.partition_point(|target| target.0 < end);
         targets.get(first..last.max(first)).unwrap_or(&[])
+    }
+
+    /// The gap between functions that holds `addr`, if there is nothing but padding in it.
+    pub(crate) fn padding_at(&self, addr: u64) -> Option<(u64, u64)> {
+        let section = self.image.sections().get(self.image.exec_section_at(addr)?)?;
+        let functions = self.functions.as_slice();
+        let next = functions.partition_point(|function| function.start <= addr);
+        let before = next.checked_sub(1).and_then(|index| functions.get(index));
+        let start = before.map_or(section.addr, |function| function.end.max(section.addr));
+        let section_end = section.addr + section.size;
+        let end = functions.get(next).map_or(section_end, |function| function.start.min(section_end));
+        if addr < start || addr >= end {
+            return None;
+        }
+        let bytes = self.image.bytes_at(start, end - start)?;
+        crate::discover::is_padding(bytes, start).then_some((start, end))
     }
 
     /// Whether an instruction starts at `addr`, as far as the code was decoded.

@@ -68,18 +68,21 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         labels: Vec::new(),
         landing_pads: Vec::new(),
         obstacles: Vec::new(),
+        padding_entries: Vec::new(),
         movable_sections: discovered.movable.clone(),
         inst_starts,
     };
     find_parents(&mut program);
     let roots = roots(&program);
     let is_code = |addr: u64| image.exec_section_at(addr).is_some();
+    let is_padding = |addr: u64| program.padding_at(addr).is_some();
     let context = tables::Context {
         functions: program.functions.as_slice(),
         fixups: program.fixups.as_slice(),
         inst_starts: &program.inst_starts,
         roots: &roots,
         is_code: &is_code,
+        is_padding: &is_padding,
     };
     let found = tables::find(&context, &data.pc32);
     program.tables = found.tables;
@@ -256,10 +259,26 @@ fn find_parents(program: &mut Program<'_>) {
             }
         }
     }
-    for (child, parent) in parents {
-        let slot = &mut program.functions[child].parent;
-        // The first one in address order; a part belongs to one function only.
-        slot.get_or_insert(parent);
+    // The parent by name, if it is among those that exchange jumps with the part; else the first in
+    // address order. (An empty cold part has the address of the next function's.)
+    let named_after = |child: FunctionId, parent: FunctionId| {
+        let (child, parent) = (program.name(child), program.name(parent));
+        child.strip_prefix(parent.as_str()).is_some_and(|rest| rest.starts_with(".cold"))
+    };
+    let chosen: Vec<(FunctionId, FunctionId)> = {
+        let mut sorted = parents;
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter_map(|group| {
+                let best = group.iter().find(|(child, parent)| named_after(*child, *parent));
+                best.or(group.first()).copied()
+            })
+            .collect()
+    };
+    for (child, parent) in chosen {
+        program.functions[child].parent = Some(parent);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A position-independent table holds 4-byte distances from its own start, so an entry's target is
 //! known only with the start. Every start is the operand of some `lea`; a table reaches from there to
 //! the next start, or to the first word that does not lead where a jump table of that function may:
-//! to an instruction of the function, of its parent or `.cold` part, to the end of one of them (an
+//! to an instruction of the function, of its parent or `.cold` part, to padding between functions (an
 //! entry that is never taken), or to a function's entry (tables of relative function pointers).
 
 use postlink_base::Id;
@@ -33,6 +33,8 @@ pub(crate) struct Context<'a> {
     /// The topmost parent of each function.
     pub(crate) roots: &'a [FunctionId],
     pub(crate) is_code: &'a (dyn Fn(u64) -> bool + Sync),
+    /// Whether an address lies in padding between functions.
+    pub(crate) is_padding: &'a (dyn Fn(u64) -> bool + Sync),
 }
 
 impl Context<'_> {
@@ -50,12 +52,8 @@ impl Context<'_> {
             let family = self.root(id) == self.root(owner);
             return if family && self.inst_starts.get(target) { Lead::Code } else { Lead::No };
         }
-        // One past the end of the function or of its cold part: `__builtin_unreachable`.
-        let before = target.checked_sub(1).and_then(|last| find_function(self.functions, last));
-        match before {
-            Some(id) if self.root(id) == self.root(owner) => Lead::End,
-            _ => Lead::No,
-        }
+        // Padding behind a function: `__builtin_unreachable`, or a cold part without any code.
+        if (self.is_padding)(target) { Lead::End } else { Lead::No }
     }
 }
 

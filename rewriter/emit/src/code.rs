@@ -110,6 +110,7 @@ pub(crate) fn map(
             }
         }
     }
+    padding_entries(program, plan, placement, &mut ranges);
     moved.sort_unstable_by_key(|entry| (entry.0, entry.1));
     let mut functions: Vec<MovedFunction> = Vec::new();
     for (old_start, _, fragment) in moved {
@@ -122,6 +123,33 @@ pub(crate) fn map(
         }
     }
     Ok(Mapped { map: AddressMap::from_ranges(ranges)?, moved: functions })
+}
+
+/// Padding that something refers to leads to wherever the function behind it went.
+fn padding_entries(program: &Program<'_>, plan: &Plan, placement: &Placement, ranges: &mut Vec<MapRange>) {
+    if program.padding_entries.is_empty() {
+        return;
+    }
+    let mut entries: Vec<(u64, u64)> = plan
+        .order
+        .iter()
+        .zip(&placement.starts)
+        .filter(|(placed, _)| placed.fragment == 0)
+        .map(|(placed, &start)| (program.functions[placed.function].start, start))
+        .collect();
+    entries.sort_unstable();
+    let padding = &program.padding_entries;
+    for (index, &(addr, next)) in padding.iter().enumerate() {
+        let Ok(position) = entries.binary_search_by_key(&next, |entry| entry.0) else { continue };
+        let Some(&(_, new)) = entries.get(position) else { continue };
+        let end = padding.get(index + 1).map_or(next, |after| after.0.min(next));
+        ranges.push(MapRange {
+            old: OldAddr::new(addr),
+            new: NewAddr::new(new),
+            len: u32::try_from(end - addr).unwrap_or(0),
+            kind: MapKind::Point,
+        });
+    }
 }
 
 /// One piece of finished code: where it goes in the output, and its bytes.

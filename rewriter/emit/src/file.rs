@@ -137,11 +137,7 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
         map: &mapped.map,
         eh_frame: program.eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size)),
         eh_records: unwind_bytes.record_map.clone(),
-        moved_data: assembly
-            .moved_block
-            .iter()
-            .map(|(block, new)| (block.start, block.end, *new))
-            .collect(),
+        moved_data: moved_data(image, &assembly, &places),
     };
     assembly.fill_vacated(plan);
     code::write(program, plan, &assembled, &placement, &relocator, |addr, bytes| assembly.store(addr, bytes))?;
@@ -158,6 +154,16 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
 
 fn loads<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a Segment> {
     image.segments().iter().filter(|segment| segment.kind == elf::PT_LOAD)
+}
+
+/// Data that has another address now: old start, old end, new start.
+fn moved_data(image: &Image<'_>, assembly: &Assembly<'_, '_>, places: &UnwindPlaces) -> Vec<(u64, u64, u64)> {
+    let block = assembly.moved_block.iter().map(|(block, new)| (block.start, block.end, *new));
+    let header = image.section(".eh_frame_hdr").and_then(|(_, old)| {
+        let new = places.hdr?;
+        (new.addr != old.addr).then_some((old.addr, old.addr + old.size, new.addr))
+    });
+    block.chain(header).collect()
 }
 
 /// Address minus file offset in the first load segment.
@@ -304,7 +310,7 @@ impl Assembly<'_, '_> {
     fn entry_jumps(&mut self, plan: &Plan, relocator: &Relocator<'_>) {
         for (id, function) in self.program.functions.iter_enumerated() {
             let stays = matches!(plan.functions.get(id), Some(postlink_layout::FunctionPlan::Stay) | None);
-            if stays || function.size() < 5 {
+            if stays || function.size() < 5 || function.traits.size_guessed {
                 continue;
             }
             let new = relocator.to_new(function.start);
