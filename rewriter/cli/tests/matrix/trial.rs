@@ -84,7 +84,7 @@ fn describe(toolchain: &Toolchain, build: &Build<'_>, built: Built) -> Result<Or
         let path = built.folder.join(image);
         complaints.push(checks::readelf_complaints(&path, &built.folder).map_err(setup)?);
         functions.push(checks::functions(&path).map_err(setup)?);
-        let profile = built.folder.join(format!("{image}.v3.fdata"));
+        let profile = built.folder.join(format!("{image}.v4.fdata"));
         if !profile.exists() {
             let measured = if index == 0 && build.case.instrumented {
                 instrumented_profile(toolchain, build, &built)?
