@@ -1,6 +1,6 @@
 //! From records to the blocks and edges of one function.
 
-use postlink_base::{Id, IndexVec};
+use postlink_base::Id;
 use postlink_cfg::{BlockId, EdgeKind, FunctionCfg, Program, Target, Terminator};
 use postlink_isa::Flow;
 
@@ -22,6 +22,9 @@ pub struct FunctionCounts {
     pub edges: Vec<u64>,
     /// Mispredictions of each edge, parallel to `cfg.edges`; empty if none was recorded.
     pub mispredicts: Vec<u64>,
+    /// Whether any record tells what happens inside. If not, all that is known is how often the function
+    /// was entered, and a count of 0 does not mean that a block is cold.
+    pub inside_known: bool,
 }
 
 /// How the records of one function fit its graph.
@@ -114,6 +117,15 @@ impl Evidence {
             outflow: vec![0; blocks],
             floor: vec![0; blocks],
         }
+    }
+
+    /// Whether a record says what happens inside: an edge, or anything at another block than the first.
+    /// Where there is but one block there is nothing to know.
+    pub(crate) fn knows_inside(&self) -> bool {
+        let blocks = [&self.inflow, &self.outflow, &self.floor];
+        self.floor.len() <= 1
+            || self.edges.iter().any(Option::is_some)
+            || blocks.iter().any(|counts| counts.iter().skip(1).any(|&count| count > 0))
     }
 }
 
@@ -348,15 +360,37 @@ fn add(counts: &mut [u64], block: BlockId, count: u64) {
     }
 }
 
-/// Predecessor edges of each block.
-pub(crate) fn incoming(cfg: &FunctionCfg) -> IndexVec<BlockId, Vec<usize>> {
-    let mut incoming: IndexVec<BlockId, Vec<usize>> = cfg.blocks.iter().map(|_| Vec::new()).collect();
-    for (index, edge) in cfg.edges.iter().enumerate() {
-        if edge.to.index() < incoming.len() {
-            incoming[edge.to].push(index);
+/// Edges by target: for each block those that lead to it, in edge order.
+pub(crate) struct Incoming {
+    /// Block `b` has `edges[starts[b]..starts[b + 1]]`.
+    starts: Vec<u32>,
+    edges: Vec<u32>,
+}
+
+impl Incoming {
+    pub(crate) fn new(cfg: &FunctionCfg) -> Self {
+        let mut starts = vec![0u32; cfg.blocks.len() + 1];
+        for edge in &cfg.edges {
+            starts[edge.to.index() + 1] += 1;
         }
+        for block in 0..cfg.blocks.len() {
+            starts[block + 1] += starts[block];
+        }
+        let mut next = starts.clone();
+        let mut edges = vec![0u32; cfg.edges.len()];
+        for (index, edge) in (0u32..).zip(&cfg.edges) {
+            let place = &mut next[edge.to.index()];
+            edges[*place as usize] = index;
+            *place += 1;
+        }
+        Self { starts, edges }
     }
-    incoming
+
+    /// Edges to a block.
+    pub(crate) fn of(&self, block: usize) -> impl Iterator<Item = usize> + Clone {
+        let range = self.starts[block] as usize..self.starts[block + 1] as usize;
+        self.edges[range].iter().map(|&edge| edge as usize)
+    }
 }
 
 /// Whether an edge needs no branch.

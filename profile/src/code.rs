@@ -35,9 +35,12 @@ impl Code for Program<'_> {
         if !Program::is_inst_start(self, addr) {
             return None;
         }
-        let function = &self.functions[self.function_at(addr)?];
-        let size = (function.end - addr).min(MAX_INST_BYTES);
-        Stream::new(self.image.bytes_at(addr, size)?, addr).next_inst().map(|inst| inst.flow)
+        let bytes = self.image.bytes_at(addr, MAX_INST_BYTES).or_else(|| {
+            // The last instructions of a segment.
+            let function = &self.functions[self.function_at(addr)?];
+            self.image.bytes_at(addr, function.end - addr)
+        })?;
+        Stream::new(bytes, addr).next_inst().map(|inst| inst.flow)
     }
 
     fn is_entry(&self, addr: u64) -> bool {

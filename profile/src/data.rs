@@ -94,7 +94,7 @@ impl ReadStats {
 /// 2. `plt_calls` likewise; `from` is a call or jump through the procedure linkage table, `to` the
 ///    function in this file that it reaches. Each of them is in `branches` too, with `to` 0.
 /// 3. `samples` is sorted by address without duplicates.
-/// 4. `by_to` holds the index of every branch with `to` other than 0, sorted by `(to, from)`.
+/// 4. `by_to` holds target and index of every branch with `to` other than 0, sorted by `(to, from)`.
 /// 5. `digest` depends on `kind`, `branches`, `plt_calls` and `samples` alone, so neither on the order
 ///    of lines nor on how records were spread over files.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ pub struct Profile {
     pub digest: Digest,
     /// What was found while reading.
     pub stats: ReadStats,
-    pub(crate) by_to: Vec<u32>,
+    pub(crate) by_to: Vec<(u64, u32)>,
 }
 
 /// A profile whose records are in any order, with duplicates.
@@ -157,12 +157,13 @@ impl Profile {
         events.sort_unstable();
         events.dedup();
         let Records { branches, plt_calls, samples } = records;
-        let mut by_to: Vec<u32> =
-            (0u32..).zip(&branches).filter(|(_, branch)| branch.to != 0).map(|(index, _)| index).collect();
-        by_to.par_sort_unstable_by_key(|&index| {
-            let branch = &branches[index as usize];
-            (branch.to, branch.from)
-        });
+        let mut by_to: Vec<(u64, u32)> = (0u32..)
+            .zip(&branches)
+            .filter(|(_, branch)| branch.to != 0)
+            .map(|(index, branch)| (branch.to, index))
+            .collect();
+        // Branches of one target are in the order of their sources already.
+        by_to.par_sort_unstable();
         let digest = content_digest(kind, &branches, &plt_calls, &samples);
         Self { branches, plt_calls, samples, kind, events, translated, digest, stats, by_to }
     }
@@ -193,11 +194,9 @@ impl Profile {
 
     /// Branches that lead into `start..end`, sorted by `(to, from)`.
     pub(crate) fn branches_to(&self, start: u64, end: u64) -> impl Iterator<Item = Branch> {
-        let to = |&index: &u32| self.branches[index as usize].to;
-        let first = self.by_to.partition_point(|index| to(index) < start);
+        let first = self.by_to.partition_point(|&(to, _)| to < start);
         let rest = self.by_to.get(first..).unwrap_or(&[]);
-        let count = rest.partition_point(|index| to(index) < end);
-        rest.iter().take(count).map(|&index| self.branches[index as usize])
+        rest.iter().take_while(move |&&(to, _)| to < end).map(|&(_, index)| self.branches[index as usize])
     }
 
     /// Samples in `start..end`, sorted.

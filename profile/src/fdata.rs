@@ -44,9 +44,9 @@ pub fn read_fdata(bytes: &[u8], program: &Program<'_>) -> Result<Profile, Profil
 pub(crate) trait Symbols: Sync {
     /// What a name designates.
     fn resolve(&self, name: &[u8]) -> Resolved;
-    /// The address `offset` bytes behind a symbol; `None` if that leaves the symbol's function.
-    fn locate(&self, symbol: u64, offset: u64) -> Option<u64>;
-    /// Where a branch record leads in truth, if it cannot lead to `to`.
+    /// The code that a symbol's offsets may lead to, as `start..end`: its function; empty if there is none.
+    fn bounds(&self, symbol: u64) -> (u64, u64);
+    /// Where a record of a branch between two functions leads in truth, if it cannot lead to `to`.
     fn correct(&self, from: u64, to: u64) -> Option<u64>;
 }
 
@@ -60,16 +60,14 @@ impl Symbols for ProgramSymbols<'_, '_> {
         self.names.resolve(name)
     }
 
-    fn locate(&self, symbol: u64, offset: u64) -> Option<u64> {
-        let addr = symbol.checked_add(offset)?;
-        let inside = match self.program.function_at(symbol) {
-            Some(id) => self.program.functions[id].contains(addr),
-            None => {
-                let section = self.program.image.exec_section_at(symbol);
-                section.is_some() && section == self.program.image.exec_section_at(addr)
-            }
-        };
-        inside.then_some(addr)
+    fn bounds(&self, symbol: u64) -> (u64, u64) {
+        if let Some(id) = self.program.function_at(symbol) {
+            let function = &self.program.functions[id];
+            return (function.start, function.end);
+        }
+        let ranges = self.program.image.exec_ranges();
+        let range = ranges.iter().find(|range| (range.0..range.1).contains(&symbol));
+        range.map_or((0, 0), |&(start, end, _)| (start, end))
     }
 
     fn correct(&self, from: u64, to: u64) -> Option<u64> {
@@ -180,13 +178,25 @@ fn split_lines(text: &[u8], count: usize) -> Vec<&[u8]> {
 /// One end of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    At(u64),
+    At {
+        addr: u64,
+        /// Where its function starts.
+        function: u64,
+    },
     Outside,
     /// A stub for a function of this file.
     Plt(u64),
     Unknown,
     Ambiguous,
     OutOfRange,
+}
+
+/// A name that was resolved, with the bounds of its function.
+#[derive(Clone, Copy)]
+struct Known<'t> {
+    name: &'t [u8],
+    resolved: Resolved,
+    bounds: (u64, u64),
 }
 
 /// What one thread reads.
@@ -197,12 +207,12 @@ struct Part<'t, S> {
     stats: ReadStats,
     fault: Option<LineFault>,
     /// Lines come in runs of one function: the names that were resolved last, as source and target.
-    last: [(&'t [u8], Resolved); 2],
+    last: [Known<'t>; 2],
 }
 
 impl<'t, S: Symbols> Part<'t, S> {
     fn new(symbols: &'t S, kind: ProfileKind) -> Self {
-        let none: (&[u8], Resolved) = (&[], Resolved::Unknown);
+        let none = Known { name: &[], resolved: Resolved::Unknown, bounds: (0, 0) };
         Self {
             symbols,
             kind,
@@ -248,7 +258,7 @@ impl<'t, S: Symbols> Part<'t, S> {
                 fields.end()?;
                 self.stats.records += 1;
                 match at {
-                    End::At(addr) => self.records.samples.push(Sample { addr, count }),
+                    End::At { addr, .. } => self.records.samples.push(Sample { addr, count }),
                     other => self.unresolved(other, count),
                 }
             }
@@ -275,15 +285,15 @@ impl<'t, S: Symbols> Part<'t, S> {
             }
         }
         // Code in the linkage table is not rearranged: a record from there comes from outside.
-        let from = if let End::At(addr) = from { addr } else { 0 };
-        let mut to_addr = if let End::At(addr) = to { addr } else { 0 };
-        if from == 0 && to_addr == 0 {
+        let from_addr = if let End::At { addr, .. } = from { addr } else { 0 };
+        let mut to_addr = if let End::At { addr, .. } = to { addr } else { 0 };
+        if from_addr == 0 && to_addr == 0 {
             self.stats.external += 1;
             return;
         }
-        if from != 0
-            && to_addr != 0
-            && let Some(target) = self.symbols.correct(from, to_addr)
+        if let (End::At { function: left, .. }, End::At { function: entered, .. }) = (from, to)
+            && left != entered
+            && let Some(target) = self.symbols.correct(from_addr, to_addr)
         {
             to_addr = target;
             self.stats.corrected += 1;
@@ -291,9 +301,9 @@ impl<'t, S: Symbols> Part<'t, S> {
         if let End::Plt(callee) = to
             && callee != 0
         {
-            self.records.plt_calls.push(Branch { from, to: callee, count, mispredicts });
+            self.records.plt_calls.push(Branch { from: from_addr, to: callee, count, mispredicts });
         }
-        self.records.branches.push(Branch { from, to: to_addr, count, mispredicts });
+        self.records.branches.push(Branch { from: from_addr, to: to_addr, count, mispredicts });
     }
 
     fn unresolved(&mut self, end: End, count: u64) {
@@ -301,7 +311,7 @@ impl<'t, S: Symbols> Part<'t, S> {
             End::Unknown => self.stats.unknown_names += 1,
             End::Ambiguous => self.stats.ambiguous_names += 1,
             End::OutOfRange => self.stats.out_of_range += 1,
-            End::At(_) | End::Outside | End::Plt(_) => {
+            End::At { .. } | End::Outside | End::Plt(_) => {
                 self.stats.external += 1;
                 return;
             }
@@ -317,11 +327,19 @@ impl<'t, S: Symbols> Part<'t, S> {
         if *kind == b'0' {
             return Ok(End::Outside);
         }
-        let known = self.last.iter().find(|last| last.0 == name).map(|last| last.1);
-        let resolved = known.unwrap_or_else(|| self.symbols.resolve(&unescape(name)));
-        self.last[side] = (name, resolved);
-        Ok(match resolved {
-            Resolved::Address(symbol) => self.symbols.locate(symbol, offset).map_or(End::OutOfRange, End::At),
+        let known = self.last.iter().find(|known| known.name == name).copied();
+        let known = known.unwrap_or_else(|| {
+            let resolved = self.symbols.resolve(&unescape(name));
+            let bounds = if let Resolved::Address(addr) = resolved { self.symbols.bounds(addr) } else { (0, 0) };
+            Known { name, resolved, bounds }
+        });
+        self.last[side] = known;
+        let (function, end) = known.bounds;
+        Ok(match known.resolved {
+            Resolved::Address(symbol) => match symbol.checked_add(offset) {
+                Some(addr) if (function..end).contains(&addr) => End::At { addr, function },
+                _ => End::OutOfRange,
+            },
             Resolved::Plt(callee) => End::Plt(callee),
             Resolved::Unknown => End::Unknown,
             Resolved::Ambiguous => End::Ambiguous,

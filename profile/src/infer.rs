@@ -9,8 +9,14 @@
 //!    `f_i = f_{i-1} + d_i`, within `f_i >= 0`. One sweep forward makes each `f_i` at least that, one
 //!    sweep backward raises `f_{i-1}` to `f_i - d_i` where it is less, and nothing is left to do:
 //!    fallthroughs only lead forward, so there is no cycle in which counts could grow.
-//! 2. *The only edge* out of a block, or into one, has the block's count. Each such edge is set once, so
-//!    a cycle of jumps without records cannot grow either; a round of fallthroughs follows.
+//! 2. *The only jump.* The only jump without a record out of a block has what remains of the block's
+//!    count, and likewise the only one into a block. Only a remainder of more than half of the block's
+//!    count is believed: jumps are recorded as a rule, and less is noise, an exception or a call that did
+//!    not return.
+//! 3. *Indirect jumps.* If no target of an indirect jump is recorded (llvm-bolt's instrumentation passes
+//!    over functions that it does not understand), each gets the same part of what remains.
+//!
+//! Rules 2 and 3 set an edge once, so a cycle of jumps without records cannot grow either.
 //!
 //! Rounds are bounded by [`MAX_ROUNDS`]. The general problem is a minimum-cost flow (Levin, Newman and
 //! Haber, "Complementing Missing and Inaccurate Profiling Using a Minimum Cost Circulation Algorithm",
@@ -20,7 +26,7 @@
 use postlink_base::Id;
 use postlink_cfg::{EdgeKind, FunctionCfg};
 
-use crate::attach::{Evidence, FunctionCounts, edge_ranges, incoming, is_fallthrough};
+use crate::attach::{Evidence, FunctionCounts, Incoming, edge_ranges, is_fallthrough};
 
 /// Rounds of both rules. Each makes progress along a whole row of fallthroughs, so few are needed.
 const MAX_ROUNDS: usize = 8;
@@ -38,7 +44,7 @@ pub(crate) fn repair(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts,
     let imbalance_before = state.imbalance();
     for _ in 0..MAX_ROUNDS {
         state.fallthroughs();
-        if !state.only_edges() {
+        if !state.jumps() {
             break;
         }
     }
@@ -50,10 +56,15 @@ pub(crate) fn repair(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts,
     };
     // An entry without a record of its own: nothing else leads to the first block.
     let first = blocks.first().copied().unwrap_or(0);
-    let into_first = state.edges_into(0);
+    let into_first = if blocks.is_empty() { 0 } else { state.edges_into(0) };
     let entry = evidence.entry.max(first.saturating_sub(into_first));
-    let counts =
-        FunctionCounts { entry, blocks, edges: state.edges, mispredicts: evidence.mispredicts.clone() };
+    let counts = FunctionCounts {
+        entry,
+        blocks,
+        edges: state.edges,
+        mispredicts: evidence.mispredicts.clone(),
+        inside_known: evidence.knows_inside(),
+    };
     (counts, flow)
 }
 
@@ -67,19 +78,18 @@ struct State<'a> {
     /// Per block: range of its edges.
     ranges: Vec<(usize, usize)>,
     /// Per block: edges that lead to it.
-    incoming: Vec<Vec<usize>>,
+    incoming: Incoming,
 }
 
 impl<'a> State<'a> {
     fn new(cfg: &'a FunctionCfg, evidence: &'a Evidence) -> Self {
-        let incoming = incoming(cfg);
         Self {
             cfg,
             evidence,
             edges: evidence.edges.iter().map(|count| count.unwrap_or(0)).collect(),
             known: evidence.edges.iter().map(Option::is_some).collect(),
             ranges: edge_ranges(cfg),
-            incoming: incoming.as_slice().to_vec(),
+            incoming: Incoming::new(cfg),
         }
     }
 
@@ -90,8 +100,7 @@ impl<'a> State<'a> {
 
     /// Sum of the counts of edges into a block.
     fn edges_into(&self, block: usize) -> u64 {
-        let edges = self.incoming.get(block).map_or(&[][..], Vec::as_slice);
-        edges.iter().fold(0, |sum: u64, &edge| sum.saturating_add(self.edges[edge]))
+        self.incoming.of(block).fold(0, |sum: u64, edge| sum.saturating_add(self.edges[edge]))
     }
 
     fn inflow(&self, block: usize) -> u64 {
@@ -111,8 +120,12 @@ impl<'a> State<'a> {
     /// Blocks that stop, or that are entered by means no edge shows, have nothing to be compared with.
     fn imbalance(&self) -> u64 {
         (0..self.cfg.blocks.len())
-            .filter(|&block| !self.outgoing(block).is_empty() && self.is_entered_by_edges_only(block))
+            .filter(|&block| !self.outgoing(block).is_empty() && self.has_known_inflow(block))
             .fold(0, |sum, block| sum.saturating_add(self.inflow(block).abs_diff(self.outflow(block))))
+    }
+
+    fn has_known_inflow(&self, block: usize) -> bool {
+        self.is_entered_by_edges_only(block) || (block == 0 && self.evidence.entry > 0)
     }
 
     fn is_entered_by_edges_only(&self, block: usize) -> bool {
@@ -146,28 +159,46 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Rule 2. Says whether it found anything.
-    fn only_edges(&mut self) -> bool {
+    /// Rules 2 and 3. Says whether they found anything.
+    fn jumps(&mut self) -> bool {
         let mut found = false;
         for block in 0..self.cfg.blocks.len() {
-            let outgoing = self.outgoing(block);
-            if outgoing.len() == 1 && self.is_missing_jump(outgoing.start) {
-                let rest = self.block(block).saturating_sub(self.evidence.outflow[block]);
-                found |= self.set(outgoing.start, rest);
+            let count = self.block(block);
+            if count == 0 {
+                continue;
             }
-            if let [edge] = self.incoming[block][..]
-                && self.is_missing_jump(edge)
+            let rest = count.saturating_sub(self.outflow(block));
+            if rest > count / 2 {
+                let outgoing = self.outgoing(block);
+                if let Some(edge) = self.only_missing(outgoing.clone()) {
+                    found |= self.set(edge, rest);
+                } else if outgoing.clone().all(|edge| self.is_missing(edge, EdgeKind::Indirect)) {
+                    let part = rest / (outgoing.len().max(1) as u64);
+                    for edge in outgoing {
+                        found |= self.set(edge, part);
+                    }
+                }
+            }
+            let rest = count.saturating_sub(self.inflow(block));
+            if rest > count / 2
                 && self.is_entered_by_edges_only(block)
+                && let Some(edge) = self.only_missing(self.incoming.of(block))
             {
-                let rest = self.block(block).saturating_sub(self.evidence.inflow[block]);
                 found |= self.set(edge, rest);
             }
         }
         found
     }
 
-    fn is_missing_jump(&self, edge: usize) -> bool {
-        !self.known[edge] && self.cfg.edges[edge].kind != EdgeKind::Fallthrough
+    /// The edge without a record among those of a block, if there is one and it is a jump.
+    fn only_missing(&self, edges: impl Iterator<Item = usize>) -> Option<usize> {
+        let mut missing = edges.filter(|&edge| !self.known[edge]);
+        let edge = missing.next()?;
+        (missing.next().is_none() && !is_fallthrough(self.cfg, edge)).then_some(edge)
+    }
+
+    fn is_missing(&self, edge: usize, kind: EdgeKind) -> bool {
+        !self.known[edge] && self.cfg.edges[edge].kind == kind
     }
 
     fn set(&mut self, edge: usize, count: u64) -> bool {

@@ -10,7 +10,7 @@
 use postlink_base::Id;
 use postlink_cfg::FunctionCfg;
 
-use crate::attach::{AttachStats, FunctionCounts, edge_ranges, incoming};
+use crate::attach::{AttachStats, FunctionCounts, Incoming, edge_ranges};
 use crate::code::Code;
 use crate::data::Profile;
 
@@ -42,20 +42,20 @@ pub(crate) fn attach(profile: &Profile, code: &impl Code, cfg: &FunctionCfg) -> 
     let edges = spread(cfg, &blocks);
     stats.executed = blocks.iter().fold(0, |sum, &count| sum.saturating_add(count));
     let entry = blocks.first().copied().unwrap_or(0);
-    (FunctionCounts { entry, blocks, edges, mispredicts: Vec::new() }, stats)
+    (FunctionCounts { entry, blocks, edges, mispredicts: Vec::new(), inside_known: stats.matched > 0 }, stats)
 }
 
 /// Gives blocks without samples the count of a neighbour that is their only one and has no other.
 fn fill_gaps(cfg: &FunctionCfg, blocks: &mut [u64]) {
     let ranges = edge_ranges(cfg);
-    let incoming = incoming(cfg);
+    let incoming = Incoming::new(cfg);
     // Edges that are the only one out of their source and into their target.
     let sole: Vec<(usize, usize)> = cfg
         .edges
         .iter()
         .filter(|edge| {
             let (first, last) = ranges[edge.from.index()];
-            last - first == 1 && incoming[edge.to].len() == 1 && edge.to.index() != 0
+            last - first == 1 && incoming.of(edge.to.index()).count() == 1 && edge.to.index() != 0
         })
         .map(|edge| (edge.from.index(), edge.to.index()))
         .collect();
