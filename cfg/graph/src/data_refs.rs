@@ -94,11 +94,8 @@ fn dynamic(image: &Image<'_>, found: &mut DataRefs) -> Vec<u64> {
                         kind: DataRefKind::Abs64,
                         evidence: Evidence::Dynamic,
                     });
-                    // Some linkers also store the address in the word itself. For an IRELATIVE slot the
-                    // word is the lazy PLT address instead, which stays.
-                    if read_u64(image, rela.offset) == Some(target) {
-                        absolute_word(image, rela.offset, Evidence::Dynamic, found);
-                    }
+                    // The word itself is written over when the program starts; what some linkers store
+                    // in it does not matter.
                 }
                 reloc::R64 | reloc::GLOB_DAT | reloc::JUMP_SLOT => {
                     // The dynamic linker adds the addend to wherever the symbol went: right for the

@@ -2,7 +2,7 @@
 
 use postlink_base::{AddressMap, digest};
 use postlink_cfg::Program;
-use postlink_image::{Image, Section, Segment, build_id, elf};
+use postlink_image::{DynamicTable, Image, Section, Segment, build_id, elf};
 use postlink_layout::Plan;
 
 use crate::headers::{self, NewSection};
@@ -403,8 +403,9 @@ impl Assembly<'_, '_> {
         if let Some(table) = image.dynsym() {
             let bytes = symbols::dynsym(&context, &table);
             if let Some(section) = image.sections().get(table.section) {
-                self.store(section.addr, &bytes);
+                self.store(self.block_addr(section.addr), &bytes);
             }
+            self.dynamic_tags();
         }
         let symtab = image.symtab().map(|table| (table.section, symbols::symtab(&context, &table)));
         drop(context);
@@ -507,6 +508,30 @@ impl Assembly<'_, '_> {
         rest.splice(at..at, own);
         loaded.extend(rest);
         (loaded, dropped)
+    }
+
+    /// The new address of something that may stand in the moved block.
+    fn block_addr(&self, addr: u64) -> u64 {
+        match &self.moved_block {
+            Some((block, new)) if addr >= block.start && addr < block.end => addr - block.start + new,
+            _ => addr,
+        }
+    }
+
+    /// Dynamic tags that designate tables in the moved block.
+    fn dynamic_tags(&mut self) {
+        const TABLES: [u64; 7] =
+            [elf::DT_HASH, elf::DT_STRTAB, elf::DT_SYMTAB, 0x6fff_fef5, 0x6fff_fff0, 0x6fff_fffc, 0x6fff_fffe];
+        for entry in DynamicTable::read(self.program.image).entries {
+            let new = self.block_addr(entry.value);
+            if !TABLES.contains(&entry.tag) || new == entry.value {
+                continue;
+            }
+            let at = usize::try_from(entry.value_offset).unwrap_or(usize::MAX);
+            if let Some(field) = at.checked_add(8).and_then(|end| self.out.get_mut(at..end)) {
+                field.copy_from_slice(&new.to_le_bytes());
+            }
+        }
     }
 
     /// The new place of a loaded section that moved or changed its size.

@@ -2,7 +2,8 @@
 //!
 //! The table stays right behind the ELF header, where every kernel, `strip` and `objcopy` expect it.
 //! When new segments need headers, what stands behind the table (the interpreter's name and notes)
-//! moves to the appended read-only segment. Only when nothing there may move does the table itself go
+//! moves to the appended read-only segment, and behind them, if that is not enough, the dynamic symbol
+//! table and its companions, which only dynamic tags designate. Only when nothing there may move does the table itself go
 //! to that segment; see [`Headers::Moved`].
 
 use postlink_cfg::Program;
@@ -97,7 +98,17 @@ pub(crate) fn find(program: &Program<'_>, more: u64) -> Headers {
 fn may_move(image: &Image<'_>, index: usize) -> bool {
     image.sections().get(index).is_some_and(|section| {
         section.flags & (elf::SHF_ALLOC | elf::SHF_WRITE | elf::SHF_EXECINSTR) == elf::SHF_ALLOC
-            && (section.kind == elf::SHT_NOTE || section.name == b".interp")
+            && (section.kind == elf::SHT_NOTE
+                || section.name == b".interp"
+                || matches!(
+                    section.kind,
+                    elf::SHT_DYNSYM
+                        | elf::SHT_HASH
+                        | elf::SHT_GNU_HASH
+                        | elf::SHT_GNU_VERSYM
+                        | elf::SHT_GNU_VERNEED
+                        | elf::SHT_GNU_VERDEF
+                ))
     })
 }
 
