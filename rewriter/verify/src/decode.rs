@@ -109,8 +109,9 @@ impl Eyes {
             | Opcode::UD1
             | Opcode::UD2
             | Opcode::HLT => Flow::End,
-            Opcode::LOOP | Opcode::LOOPZ | Opcode::LOOPNZ | Opcode::JRCXZ => {
-                Flow::ShortConditional(shape.opcode, relative(inst, next).ok_or(Undecodable::Unknown)?)
+            // yaxpeax tells `jecxz` from `jrcxz`; so do the bytes, by their prefix.
+            _ if shape.is_short_conditional() => {
+                Flow::ShortConditional(shape.opcode, relative(inst, next).ok_or(Undecodable::Disagreement)?)
             }
             Opcode::XBEGIN => Flow::Begin(relative(inst, next).ok_or(Undecodable::Unknown)?),
             Opcode::ENDBR64 => {
@@ -123,7 +124,7 @@ impl Eyes {
                 }
                 Flow::Conditional(shape.opcode & 0xf, relative(inst, next).ok_or(Undecodable::Unknown)?)
             }
-            _ if opcode.is_jcc() => return Err(Undecodable::Disagreement),
+            _ if opcode.is_jcc() || shape.is_relative() => return Err(Undecodable::Disagreement),
             _ => Flow::Next,
         };
         let memory = match pc_relative(inst) {
@@ -268,6 +269,16 @@ impl Shape {
         !self.vector && !self.repeat && ((self.map == 0 && self.opcode == 0x90 && !self.rex_b) || (self.map == 1 && self.opcode == 0x1f))
     }
 
+    /// `loop*`, `j*cxz`.
+    const fn is_short_conditional(&self) -> bool {
+        !self.vector && self.map == 0 && matches!(self.opcode, 0xe0..=0xe3)
+    }
+
+    /// `call rel32`, `jmp rel32`, `jmp rel8`.
+    const fn is_relative(&self) -> bool {
+        !self.vector && self.map == 0 && matches!(self.opcode, 0xe8 | 0xe9 | 0xeb)
+    }
+
     const fn is_conditional_jump(&self) -> bool {
         !self.vector && ((self.map == 0 && self.opcode & 0xf0 == 0x70) || (self.map == 1 && self.opcode & 0xf0 == 0x80))
     }
@@ -349,6 +360,8 @@ mod tests {
         check(&[0x7e, 0x10], Flow::Conditional(0xe, 0x1012), None);
         check(&[0x0f, 0x8f, 0xfa, 0xff, 0xff, 0xff], Flow::Conditional(0xf, 0x1000), None);
         check(&[0xe3, 0x02], Flow::ShortConditional(0xe3, 0x1004), None);
+        check(&[0x67, 0xe3, 0x02], Flow::ShortConditional(0xe3, 0x1005), None);
+        check(&[0x67, 0xe2, 0x02], Flow::ShortConditional(0xe2, 0x1005), None);
         check(&[0xe2, 0x02], Flow::ShortConditional(0xe2, 0x1004), None);
         check(&[0xe8, 0, 0, 0, 0], Flow::Call(0x1005), None);
         check(&[0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0], Flow::Call(0x1008), None);

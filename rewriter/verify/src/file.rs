@@ -152,8 +152,10 @@ fn check_others(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_
         expected.paddr = found.paddr;
         expected.offset = found.offset;
         match segment.kind {
-            // The table may have grown.
-            elf::PT_PHDR => (expected.filesz, expected.memsz) = (found.filesz, found.memsz),
+            // The table may have grown, and moved where there was no room; see below.
+            elf::PT_PHDR => {
+                (expected.filesz, expected.memsz, expected.vaddr) = (found.filesz, found.memsz, found.vaddr);
+            }
             // Unwind tables are compared by content, see P4.
             elf::PT_GNU_EH_FRAME => {
                 (expected.filesz, expected.memsz, expected.vaddr) = (found.filesz, found.memsz, found.vaddr);

@@ -5,14 +5,16 @@ use rayon::prelude::*;
 
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
+use crate::relocations::places_in_code;
 use crate::walk::{Context, Harvest, Walker};
 
-/// Length of the padding at the start of `bytes`: NOPs, traps and zeros.
-pub(crate) fn padding(bytes: &[u8], eyes: &mut Eyes) -> usize {
+/// Length of the padding at the start of `bytes`: NOPs, traps and, between functions, zeros.
+fn padding(bytes: &[u8], eyes: &mut Eyes, zeros: bool) -> usize {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match rest.first() {
-            Some(0 | 0xcc) => at += 1,
+            Some(0xcc) => at += 1,
+            Some(0) if zeros => at += 1,
             _ => match eyes.decode(rest, 0) {
                 Ok(decoded) if decoded.flow == Flow::Nop => at += usize::from(decoded.len),
                 _ => break,
@@ -22,9 +24,13 @@ pub(crate) fn padding(bytes: &[u8], eyes: &mut Eyes) -> usize {
     at
 }
 
-/// Walks what is left in and between functions. What cannot be matched instruction by instruction
-/// must have been kept byte for byte.
-pub(crate) fn walk_rest(cx: &Context<'_, '_>) -> Harvest {
+/// Walks what is left in and between functions. What cannot be matched instruction by instruction is
+/// taken for data: it must hold no relocated field and must have been kept byte for byte. `labels`
+/// are addresses that code uses as values; a stretch ends at each.
+pub(crate) fn walk_rest(cx: &Context<'_, '_>, mut labels: Vec<u64>) -> Harvest {
+    labels.par_sort_unstable();
+    labels.dedup();
+    let labels = labels.as_slice();
     let mut stretches: Vec<(u64, u64)> = Vec::new();
     for (start, end) in cx.old_code.ranges() {
         let mut at = start;
@@ -40,19 +46,21 @@ pub(crate) fn walk_rest(cx: &Context<'_, '_>) -> Harvest {
             let mut walker = Walker::new(cx);
             let mut eyes = Eyes::new();
             for &(start, end) in stretches {
-                walk_stretch(cx, &mut walker, &mut eyes, start, end);
+                walk_stretch(cx, &mut walker, &mut eyes, labels, (start, end));
             }
             walker.harvest
         })
         .reduce(Harvest::default, Harvest::merge)
 }
 
-fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mut Eyes, start: u64, end: u64) {
+fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mut Eyes, labels: &[u64], (start, end): (u64, u64)) {
     let mut at = start;
     while let Some(from) = cx.old_covered.next(at, end, false) {
         let to = cx.old_covered.next(from, end, true).unwrap_or(end);
+        let label = labels.get(labels.partition_point(|&label| label <= from)).copied().unwrap_or(u64::MAX);
+        let to = to.min(label);
         let Some(bytes) = cx.old_code.from(from).and_then(|bytes| bytes.get(..usize::try_from(to - from).ok()?)) else { return };
-        let skipped = padding(bytes, eyes);
+        let skipped = padding(bytes, eyes, !cx.functions.extent(from).is_function);
         if skipped > 0 {
             at = from + skipped as u64;
             continue;
@@ -61,7 +69,7 @@ fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mu
         walker.run(from);
         let found = std::mem::take(&mut walker.harvest);
         walker.harvest = before;
-        if found.findings.total() > 0 && is_kept(cx, from, to) {
+        if found.findings.total() > 0 && is_kept(cx, from, to) && !is_relocated(cx, from, to) {
             let mut found = found;
             let checked = found.findings.checked;
             found.findings = Findings { checked, ..Findings::default() };
@@ -102,6 +110,12 @@ fn is_kept(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
     })
 }
 
+/// Whether a relocation names a field in the stretch.
+fn is_relocated(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
+    let places = cx.relocated.get_or_init(|| places_in_code(cx.old));
+    places.get(places.partition_point(|&place| place < from)).is_some_and(|&place| place < to)
+}
+
 fn mark_new(cx: &Context<'_, '_>, from: u64, to: u64) {
     for_pieces(cx, from, to, |_, new, len| {
         cx.new_live.insert_range(new, len);
@@ -133,7 +147,7 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             while let Some(rest) = bytes.get(here..).filter(|rest| !rest.is_empty()) {
                 let addr = from + here as u64;
                 let unchanged = cx.claim.piece(addr).is_same.then(|| unchanged(cx, addr, rest)).unwrap_or(0);
-                let step = unchanged.max(padding_strict(rest, &mut eyes)).max(entry_jump(cx, addr, rest, &mut eyes));
+                let step = unchanged.max(padding(rest, &mut eyes, false)).max(entry_jump(cx, addr, rest, &mut eyes));
                 if step > 0 {
                     here += step;
                     continue;
@@ -146,23 +160,6 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             at = to;
         }
     }
-}
-
-/// Traps and NOPs.
-fn padding_strict(bytes: &[u8], eyes: &mut Eyes) -> usize {
-    let mut at = 0;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let traps = rest.iter().take_while(|&&byte| byte == 0xcc).count();
-        if traps > 0 {
-            at += traps;
-            continue;
-        }
-        match eyes.decode(rest, 0) {
-            Ok(decoded) if decoded.flow == Flow::Nop => at += usize::from(decoded.len),
-            _ => break,
-        }
-    }
-    at
 }
 
 /// Bytes that are what they were in the old file: padding or data between functions that stayed.
@@ -197,7 +194,7 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
             }
             let bytes = cx.old_code.from(from).unwrap_or(&[]);
             let bytes = bytes.get(..usize::try_from(to - from).unwrap_or(0)).unwrap_or(&[]);
-            let skipped = padding(bytes, &mut eyes);
+            let skipped = padding(bytes, &mut eyes, !cx.functions.extent(from).is_function);
             let from = from + skipped as u64;
             if from < to && !is_kept(cx, from, to) {
                 let texts = (eyes.text(bytes.get(skipped..).unwrap_or(&[]), from), String::new());

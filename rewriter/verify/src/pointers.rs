@@ -86,7 +86,7 @@ pub(crate) fn check(
             if expected != old_value {
                 explained.push((pointer.addr, pointer.width));
             }
-        } else if !(pointer.is_overwritten && found == Some(old_value)) {
+        } else if !(found == Some(old_value) && (pointer.is_overwritten || references.may_keep(pointer.target))) {
             findings.fail(
                 Obligation::Pointers,
                 "pointer",
@@ -100,7 +100,35 @@ pub(crate) fn check(
     explained
 }
 
-/// The dynamic section: tags in order, `DT_INIT` and `DT_FINI` mapped, all others unchanged.
+/// Tags whose value is an address (gABI, figure 5-10, and the GNU extensions).
+const fn is_address(tag: u64) -> bool {
+    const DT_GNU_HASH: u64 = 0x6fff_fef5;
+    const DT_VERSYM: u64 = 0x6fff_fff0;
+    const DT_VERDEF: u64 = 0x6fff_fffc;
+    const DT_VERNEED: u64 = 0x6fff_fffe;
+    matches!(
+        tag,
+        elf::DT_PLTGOT
+            | elf::DT_HASH
+            | elf::DT_STRTAB
+            | elf::DT_SYMTAB
+            | elf::DT_RELA
+            | elf::DT_INIT
+            | elf::DT_FINI
+            | elf::DT_REL
+            | elf::DT_JMPREL
+            | elf::DT_INIT_ARRAY
+            | elf::DT_FINI_ARRAY
+            | elf::DT_PREINIT_ARRAY
+            | elf::DT_RELR
+            | DT_GNU_HASH
+            | DT_VERSYM
+            | DT_VERDEF
+            | DT_VERNEED
+    )
+}
+
+/// The dynamic section: tags in order, addresses mapped, all other values unchanged.
 pub(crate) fn check_tags(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, findings: &mut Findings) {
     let (old, new) = (DynamicTable::read(old), DynamicTable::read(new));
     let rule = "dynamic-tag";
@@ -110,8 +138,7 @@ pub(crate) fn check_tags(old: &Image<'_>, new: &Image<'_>, references: &Referenc
     }
     for (old, new) in old.entries.iter().zip(&new.entries) {
         findings.checked.pointers += 1;
-        let is_code = old.tag == elf::DT_INIT || old.tag == elf::DT_FINI;
-        let expected = if is_code { references.expected(old.value) } else { old.value };
+        let expected = if is_address(old.tag) { references.expected(old.value) } else { old.value };
         if new.tag != old.tag || new.value != expected {
             let text = |tag: u64, value: u64| format!("tag {tag:#x} = {value:#x}");
             let texts = (text(old.tag, old.value), text(new.tag, new.value));

@@ -20,12 +20,26 @@ pub(crate) struct References<'a, 'm> {
 }
 
 /// Sections that may move as a whole, because nothing computes with their addresses: the
-/// interpreter's name, the notes and the table of frames are read through program headers.
+/// interpreter's name, the notes and the table of frames are found through program headers, the
+/// tables of the dynamic linker through dynamic tags.
 fn may_move(section: &Section<'_>) -> bool {
+    let is_table = matches!(
+        section.kind,
+        elf::SHT_NOTE
+            | elf::SHT_DYNSYM
+            | elf::SHT_STRTAB
+            | elf::SHT_HASH
+            | elf::SHT_GNU_HASH
+            | elf::SHT_GNU_VERSYM
+            | elf::SHT_GNU_VERDEF
+            | elf::SHT_GNU_VERNEED
+            | elf::SHT_RELA
+            | elf::SHT_RELR
+    );
     section.is_alloc()
         && section.flags & elf::SHF_WRITE == 0
         && !section.is_exec()
-        && (section.kind == elf::SHT_NOTE || section.name == b".interp" || section.name == b".eh_frame_hdr")
+        && (is_table || section.name == b".interp" || section.name == b".eh_frame_hdr")
 }
 
 /// The `n`-th section of a name in the old file corresponds to the `n`-th in the new one.
@@ -72,6 +86,19 @@ impl<'a, 'm> References<'a, 'm> {
             Some(moved) => old - moved.start + moved.new,
             None => old,
         }
+    }
+
+    /// Whether a reference to `old` may lead to `new`. The start of a section that moved is also the
+    /// end of the data before it, and only that can be meant by a pointer that keeps its value.
+    #[inline]
+    pub(crate) fn fits(&self, old: u64, new: u64) -> bool {
+        new == self.expected(old) || new == old && self.may_keep(old)
+    }
+
+    /// Whether a reference to `old` may keep its value, although a section that starts there moved.
+    #[inline]
+    pub(crate) fn may_keep(&self, old: u64) -> bool {
+        self.moved.iter().any(|moved| moved.start == old)
     }
 
     /// A pointer into `.eh_frame` marks the record from which on an unwinder reads

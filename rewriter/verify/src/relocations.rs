@@ -23,6 +23,11 @@ pub(crate) enum FieldKind {
 }
 
 impl FieldKind {
+    /// Whether the field holds the address itself.
+    pub(crate) const fn is_absolute(self) -> bool {
+        matches!(self, Self::Abs32 | Self::Abs32S | Self::Abs64 | Self::GotLoad)
+    }
+
     /// Size of the field in bytes.
     pub(crate) const fn width(self) -> u8 {
         match self {
@@ -163,3 +168,13 @@ impl StaticRelocations {
 }
 
 const CHUNK: usize = 1 << 16;
+
+/// Addresses of all relocated fields in code, sorted: where one stands, there is no plain data.
+pub(crate) fn places_in_code(image: &Image<'_>) -> Vec<u64> {
+    let is_code = |target: usize| image.sections().get(target).is_some_and(|section| section.is_exec());
+    let tables = image.static_relocations().filter(|&(_, target)| is_code(target));
+    let mut places: Vec<u64> =
+        tables.flat_map(|(table, _)| image.rela_table(table).iter().map(|relocation| relocation.offset)).collect();
+    places.par_sort_unstable();
+    places
+}

@@ -68,6 +68,7 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
     let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
     let cx = Context {
+        relocated: std::sync::OnceLock::new(),
         roots: set(&old_code),
         visited: set(&old_code),
         old_covered: set(&old_code),
@@ -142,7 +143,8 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>
             return (harvest, tables.into_entries());
         } else {
             rest_done = true;
-            harvest = harvest.merge(gaps::walk_rest(cx));
+            let labels = std::mem::take(&mut harvest.weak_roots);
+            harvest = harvest.merge(gaps::walk_rest(cx, labels));
         }
     }
 }

@@ -14,6 +14,8 @@
 mod compare;
 mod silent;
 
+use std::sync::OnceLock;
+
 use postlink_base::{NewAddr, OldAddr};
 use postlink_image::Image;
 
@@ -37,6 +39,8 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) references: References<'a, 'a>,
     /// Address that GOT-relative fields count from.
     pub(crate) got: u64,
+    /// Addresses of all relocated fields of old code; read when first needed.
+    pub(crate) relocated: OnceLock<Vec<u64>>,
     /// Old addresses from which a walk is started anyway.
     pub(crate) roots: AddressSet,
     /// Old addresses whose instruction was compared.
@@ -65,7 +69,7 @@ pub(crate) struct Harvest {
     pub(crate) glue: Vec<Glue>,
     /// Addresses of data that code takes (`lea`): the address, and the old instruction.
     pub(crate) data_taken: Vec<(u64, u64)>,
-    /// Code addresses taken outside of every function.
+    /// Code addresses used as values by instructions: entries, labels, or constants among code.
     pub(crate) weak_roots: Vec<u64>,
 }
 
@@ -246,6 +250,16 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         if !has_next(decoded.flow) {
             return None;
         }
+        // `call` over constants in its own function, to a `pop`: what follows is no code.
+        if let Flow::Call(target) = decoded.flow
+            && target > old_next
+            && self.extent.is_function
+            && self.extent.contains(target)
+            && !self.cx.roots.contains(target)
+        {
+            self.harvest.weak_roots.push(old_next);
+            return None;
+        }
         if new_len > 0 {
             self.check_next(old, decoded, old_next, new_next)?;
         } else if self.extent.is_function && old_next >= self.extent.end {
@@ -324,10 +338,8 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         if !self.cx.old_code.contains(target) {
             return;
         }
-        if self.cx.functions.extent(target).is_function {
-            self.push(target);
-        } else if !self.cx.visited.contains(target) {
-            // Constants among hand-written code look the same: to be walked with care.
+        // Constants among code look the same: to be walked with care, see `gaps`.
+        if !self.cx.roots.contains(target) && !self.cx.visited.contains(target) {
             self.harvest.weak_roots.push(target);
         }
     }

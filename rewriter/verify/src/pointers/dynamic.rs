@@ -54,7 +54,7 @@ impl DynamicRelocations {
                 findings.fail(Obligation::Pointers, "dynamic-relocations", (None, None), texts, "the table is gone");
                 continue;
             };
-            if after.len() != before.len() || section.is_some_and(|section| section.addr != addr) {
+            if after.len() != before.len() || section.is_some_and(|section| references.expected(section.addr) != addr) {
                 let texts = (format!("{name}: {} entries", before.len()), format!("{} entries", after.len()));
                 findings.fail(Obligation::Pointers, "dynamic-relocations", (None, Some(addr)), texts, "the table differs in place or length");
             }

@@ -103,8 +103,7 @@ impl Walker<'_, '_, '_> {
             (Some(memory), Some(other)) if memory.at == other.at => {
                 self.harvest.findings.checked.operands += 1;
                 open |= 0xf << memory.at;
-                let expected = cx.references.expected(memory.target);
-                if other.target != expected {
+                if !cx.references.fits(memory.target, other.target) {
                     return Err(mismatch("memory-operand", "the PC-relative operand does not lead to the mapped address"));
                 }
             }
@@ -142,7 +141,8 @@ impl Walker<'_, '_, '_> {
             };
             self.harvest.findings.checked.operands += 1;
             let mask = if field.kind().width() == 4 { 0xffff_ffff } else { u64::MAX };
-            if new_value != expected & mask {
+            let keeps = new_value == value && field.kind().is_absolute() && cx.references.may_keep(target);
+            if new_value != expected & mask && !keeps {
                 return Err(mismatch("absolute-operand", "the operand does not hold the mapped address"));
             }
             open |= ((1u32 << field.kind().width()) - 1).wrapping_shl(u32::try_from(at).unwrap_or(0)) as u16;
