@@ -22,8 +22,9 @@ pub struct FunctionCounts {
     pub edges: Vec<u64>,
     /// Mispredictions of each edge, parallel to `cfg.edges`; empty if none was recorded.
     pub mispredicts: Vec<u64>,
-    /// Whether any record tells what happens inside. If not, all that is known is how often the function
-    /// was entered, and a count of 0 does not mean that a block is cold.
+    /// Whether any record tells what happens inside. If not, only the number of entries is known: every
+    /// block that can be reached without an exception has that count, because none is known to be cold,
+    /// and the order of blocks is better left as it is.
     pub inside_known: bool,
 }
 
@@ -120,10 +121,10 @@ impl Evidence {
     }
 
     /// Whether a record says what happens inside: an edge, or anything at another block than the first.
-    /// Where there is but one block there is nothing to know.
+    /// Where there is no edge, there is nothing to know.
     pub(crate) fn knows_inside(&self) -> bool {
         let blocks = [&self.inflow, &self.outflow, &self.floor];
-        self.floor.len() <= 1
+        self.edges.is_empty()
             || self.edges.iter().any(Option::is_some)
             || blocks.iter().any(|counts| counts.iter().skip(1).any(|&count| count > 0))
     }

@@ -18,6 +18,8 @@
 //!
 //! Rules 2 and 3 set an edge once, so a cycle of jumps without records cannot grow either.
 //!
+//! Where nothing but the entry is recorded, nothing is inferred: see [`unknown_inside`].
+//!
 //! Rounds are bounded by [`MAX_ROUNDS`]. The general problem is a minimum-cost flow (Levin, Newman and
 //! Haber, "Complementing Missing and Inaccurate Profiling Using a Minimum Cost Circulation Algorithm",
 //! HiPEAC 2008; He, Mestre, Pupyrev, Wang and Yu, "Profile Inference Revisited", POPL 2022); with
@@ -40,6 +42,9 @@ pub(crate) struct Flow {
 
 /// Counts of blocks and edges from what was recorded.
 pub(crate) fn repair(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts, Flow) {
+    if !evidence.knows_inside() {
+        return unknown_inside(cfg, evidence);
+    }
     let mut state = State::new(cfg, evidence);
     let imbalance_before = state.imbalance();
     for _ in 0..MAX_ROUNDS {
@@ -49,28 +54,64 @@ pub(crate) fn repair(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts,
         }
     }
     let blocks: Vec<u64> = (0..cfg.blocks.len()).map(|block| state.block(block)).collect();
+    // An entry without a record of its own: nothing else leads to the first block.
+    let first = blocks.first().copied().unwrap_or(0);
+    let into_first = if blocks.is_empty() { 0 } else { state.edges_into(0) };
+    let entry = evidence.entry.max(first.saturating_sub(into_first));
+    state.entry = entry;
     let flow = Flow {
         imbalance_before,
         imbalance_after: state.imbalance(),
         executed: blocks.iter().fold(0, |sum, &count| sum.saturating_add(count)),
     };
-    // An entry without a record of its own: nothing else leads to the first block.
-    let first = blocks.first().copied().unwrap_or(0);
-    let into_first = if blocks.is_empty() { 0 } else { state.edges_into(0) };
-    let entry = evidence.entry.max(first.saturating_sub(into_first));
     let counts = FunctionCounts {
         entry,
         blocks,
         edges: state.edges,
         mispredicts: evidence.mispredicts.clone(),
-        inside_known: evidence.knows_inside(),
+        inside_known: true,
     };
     (counts, flow)
+}
+
+/// Counts of a function of which only the entries are known.
+///
+/// llvm-bolt does not instrument what it does not understand, interpreters' main loops among them, but
+/// counts the calls. Zero would say that such a function's blocks are cold, which is what nobody knows:
+/// each block that can be reached without an exception has the entry's count, evenly spread over its
+/// edges.
+fn unknown_inside(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts, Flow) {
+    let entry = evidence.entry.max(evidence.floor.first().copied().unwrap_or(0));
+    let ranges = edge_ranges(cfg);
+    let mut blocks = vec![0; cfg.blocks.len()];
+    let mut edges = vec![0; cfg.edges.len()];
+    if entry > 0 {
+        let is_root = |&block: &usize| {
+            let facts = &cfg.blocks.as_slice()[block];
+            block == 0 || (facts.label && !facts.landing_pad)
+        };
+        let mut pending: Vec<usize> = (0..cfg.blocks.len()).filter(is_root).collect();
+        while let Some(block) = pending.pop() {
+            if blocks[block] != 0 {
+                continue;
+            }
+            blocks[block] = entry;
+            let (first, last) = ranges[block];
+            for edge in first..last {
+                edges[edge] = entry / ((last - first) as u64);
+                pending.push(cfg.edges[edge].to.index());
+            }
+        }
+    }
+    let flow = Flow { imbalance_before: 0, imbalance_after: 0, executed: entry };
+    (FunctionCounts { entry, blocks, edges, mispredicts: Vec::new(), inside_known: false }, flow)
 }
 
 struct State<'a> {
     cfg: &'a FunctionCfg,
     evidence: &'a Evidence,
+    /// Entries at the function's start.
+    entry: u64,
     /// Per edge: its count so far.
     edges: Vec<u64>,
     /// Per edge: recorded, or set by the second rule.
@@ -86,6 +127,7 @@ impl<'a> State<'a> {
         Self {
             cfg,
             evidence,
+            entry: evidence.entry,
             edges: evidence.edges.iter().map(|count| count.unwrap_or(0)).collect(),
             known: evidence.edges.iter().map(Option::is_some).collect(),
             ranges: edge_ranges(cfg),
@@ -104,7 +146,7 @@ impl<'a> State<'a> {
     }
 
     fn inflow(&self, block: usize) -> u64 {
-        let entry = if block == 0 { self.evidence.entry } else { 0 };
+        let entry = if block == 0 { self.entry } else { 0 };
         self.edges_into(block).saturating_add(self.evidence.inflow[block]).saturating_add(entry)
     }
 
@@ -125,7 +167,7 @@ impl<'a> State<'a> {
     }
 
     fn has_known_inflow(&self, block: usize) -> bool {
-        self.is_entered_by_edges_only(block) || (block == 0 && self.evidence.entry > 0)
+        self.is_entered_by_edges_only(block) || (block == 0 && self.entry > 0)
     }
 
     fn is_entered_by_edges_only(&self, block: usize) -> bool {

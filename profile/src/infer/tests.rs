@@ -114,16 +114,27 @@ fn the_only_missing_jump_has_the_rest_if_that_is_most() {
 fn cycles_of_unrecorded_jumps_do_not_grow() {
     // 1 -> 3 -> 1 without an exit, entered 10 times.
     let cfg = graph(4, &[(0, 1), (1, 3), (3, 1)]);
-    let (counts, _) = repair(&cfg, &evidence(&cfg, 10, &[]));
+    let (counts, _) = repair(&cfg, &evidence(&cfg, 10, &[(0, 1, 10)]));
     assert!(counts.blocks.iter().all(|&count| count <= 20), "{:?}", counts.blocks);
 }
 
 #[test]
 fn an_indirect_jump_without_records_is_spread_evenly() {
-    let cfg = graph(5, &[(0, 2), (0, 3), (0, 4)]);
-    let (counts, _) = repair(&cfg, &evidence(&cfg, 9, &[]));
-    assert_eq!(counts.edges, [3, 3, 3]);
-    assert!(!counts.inside_known);
+    let cfg = graph(6, &[(0, 1), (1, 3), (1, 4), (1, 5)]);
+    let (counts, _) = repair(&cfg, &evidence(&cfg, 9, &[(0, 1, 9)]));
+    assert_eq!(counts.edges, [9, 3, 3, 3]);
+}
+
+#[test]
+fn nothing_is_cold_where_only_the_entry_is_known() {
+    // 4 is reached by an exception only, and leads to 5.
+    let mut cfg = graph(6, &[(0, 1), (0, 2), (1, 2), (2, 3), (4, 5)]);
+    let pad = &mut cfg.blocks.as_mut_slice()[4];
+    (pad.landing_pad, pad.label) = (true, true);
+    let (counts, flow) = repair(&cfg, &evidence(&cfg, 8, &[]));
+    assert_eq!(counts.blocks, [8, 8, 8, 8, 0, 0]);
+    assert_eq!(counts.edges, [4, 4, 8, 8, 0]);
+    assert_eq!((counts.entry, counts.inside_known, flow.executed), (8, false, 8));
 }
 
 #[test]
