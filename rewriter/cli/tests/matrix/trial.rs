@@ -228,7 +228,7 @@ impl Trial<'_> {
             let (old, new) = (String::from_utf8_lossy(&reference.stdout), String::from_utf8_lossy(&finished.stdout));
             let mut pairs = old.lines().zip(new.lines());
             let (old, new) = pairs.find(|(old, new)| old != new).unwrap_or(("", "(one output is longer)"));
-            return Err(("stdout differs", format!("{what}\nold: {old}\nnew: {new}")));
+            return Err(("stdout differs", format!("{what}old `{old}`, new `{new}`")));
         }
         Ok(())
     }
