@@ -1,6 +1,6 @@
 //! References to code from outside of code: relocated words, dynamic relocations, RELR, the GOT.
 
-use postlink_image::{DynamicTable, Image, elf, relr_addresses, reloc};
+use postlink_image::{DynamicTable, Image, Section, elf, relr_addresses, reloc};
 
 use crate::code_relocs::is_irrelevant;
 use crate::{DataRef, DataRefKind, Evidence};
@@ -132,8 +132,11 @@ fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs)
     let Some(symbols) = image.symtab() else { return };
     for (table, target) in image.static_relocations() {
         let Some(section) = image.sections().get(target) else { continue };
-        if !section.is_alloc() || section.is_exec() || section.kind == elf::SHT_NOBITS || has_own_writer(section.name)
-        {
+        if section.is_exec() || section.kind == elf::SHT_NOBITS || has_own_writer(section.name) {
+            continue;
+        }
+        if !section.is_alloc() {
+            unloaded_section(image, table, section, found);
             continue;
         }
         for rela in image.rela_table(table).iter() {
@@ -193,6 +196,25 @@ fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs)
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// Notes that name code and are read from the file only: `.note.stapsdt`, the places of probes.
+fn unloaded_section(image: &Image<'_>, table: usize, section: &Section<'_>, found: &mut DataRefs) {
+    if section.kind != elf::SHT_NOTE {
+        return;
+    }
+    for rela in image.rela_table(table).iter().filter(|rela| rela.kind == reloc::R64) {
+        let offset = rela.offset.wrapping_sub(section.addr);
+        let Some(word) = usize::try_from(offset).ok().and_then(|at| image.section_data(section).get(at..)) else {
+            continue;
+        };
+        let Some(target) = word.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else { continue };
+        if image.exec_section_at(target).is_some() {
+            let file_offset = section.offset + offset;
+            let evidence = Evidence::Reloc;
+            found.refs.push(DataRef { file_offset, addr: 0, target, kind: DataRefKind::Abs64, evidence });
         }
     }
 }

@@ -230,7 +230,7 @@ fn trimmed_len(bytes: &[u8], addr: u64) -> usize {
             continue;
         };
         at += usize::from(inst.len);
-        let is_trap_byte = inst.flow == Flow::Trap && inst.len == 1;
+        let is_trap_byte = inst.len == 1 && bytes.get(at - 1) == Some(&0xcc);
         if inst.is_nop || (terminated && is_trap_byte) {
             continue;
         }

@@ -143,7 +143,9 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
             return;
         }
         let at_end = next >= self.bytes.len();
-        self.scan.falls_through = matches!(inst.flow, Flow::Next | Flow::Branch { .. });
+        // A breakpoint as the last thing: what compilers put behind code that does not return.
+        let is_breakpoint = inst.len == 1 && next.checked_sub(1).and_then(|last| self.bytes.get(last)) == Some(&0xcc);
+        self.scan.falls_through = matches!(inst.flow, Flow::Next | Flow::Branch { .. }) && !is_breakpoint;
         self.scan.ends_with_call = at_end && matches!(inst.flow, Flow::Call { .. } | Flow::IndirectCall);
     }
 

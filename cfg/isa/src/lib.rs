@@ -35,7 +35,7 @@ pub enum Flow {
     IndirectJump,
     /// Return, also from an interrupt or system call.
     Return,
-    /// Control does not go on: `ud2`, `hlt`, `int3`.
+    /// Control does not go on: `ud2`, `hlt`.
     Trap,
 }
 

@@ -165,8 +165,10 @@ fn flow(instruction: &Instruction) -> Option<Flow> {
     Some(match instruction.flow_control() {
         FlowControl::Next if instruction.code() == Code::Hlt => Flow::Trap,
         FlowControl::Next => Flow::Next,
-        FlowControl::Interrupt if instruction.code() != Code::Int3 => Flow::Next,
-        FlowControl::Interrupt | FlowControl::Exception => Flow::Trap,
+        // Control comes back from system calls, and from breakpoints: `int3` is what
+        // `__builtin_debugtrap` becomes, and a debugger or handler goes on behind it.
+        FlowControl::Interrupt => Flow::Next,
+        FlowControl::Exception => Flow::Trap,
         FlowControl::UnconditionalBranch => {
             // A far jump with an immediate does not exist in 64-bit mode.
             Flow::Jump { target: instruction.near_branch_target() }
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(one(&[0xf3, 0xc3]).flow, Flow::Return);
         assert_eq!(one(&[0x0f, 0x0b]).flow, Flow::Trap);
         assert_eq!(one(&[0xf4]).flow, Flow::Trap);
-        assert_eq!(one(&[0xcc]).flow, Flow::Trap);
+        assert_eq!(one(&[0xcc]).flow, Flow::Next);
         assert_eq!(one(&[0x0f, 0x05]).flow, Flow::Next);
         assert_eq!(one(&[0xcd, 0x80]).flow, Flow::Next);
         assert!(Stream::new(&[0x06], 0).next_inst().is_none());
