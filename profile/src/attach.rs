@@ -73,7 +73,7 @@ pub fn attach(profile: &Profile, program: &Program<'_>, cfg: &FunctionCfg) -> (F
 pub(crate) fn attach_to(profile: &Profile, code: &impl Code, cfg: &FunctionCfg) -> (FunctionCounts, AttachStats) {
     match profile.kind {
         ProfileKind::Branches => {
-            let mut attacher = Attacher::new(code, cfg);
+            let mut attacher = Attacher::new(code, cfg, profile.translated);
             attacher.leaving(profile);
             attacher.arriving(profile);
             let (counts, flow) = infer::repair(cfg, &attacher.evidence);
@@ -165,6 +165,8 @@ struct Attacher<'a, C> {
     code: &'a C,
     cfg: &'a FunctionCfg,
     end: u64,
+    /// See [`Profile::translated`].
+    translated: bool,
     ranges: Vec<(usize, usize)>,
     evidence: Evidence,
     matched: u64,
@@ -180,12 +182,13 @@ struct Place {
 }
 
 impl<'a, C: Code> Attacher<'a, C> {
-    fn new(code: &'a C, cfg: &'a FunctionCfg) -> Self {
+    fn new(code: &'a C, cfg: &'a FunctionCfg, translated: bool) -> Self {
         let size = cfg.blocks.as_slice().last().map_or(0, |block| block.end);
         Self {
             code,
             cfg,
             end: cfg.start.saturating_add(u64::from(size)),
+            translated,
             ranges: edge_ranges(cfg),
             evidence: Evidence::new(cfg),
             matched: 0,
@@ -308,6 +311,11 @@ impl<'a, C: Code> Attacher<'a, C> {
             _ if block.terminator == Terminator::Fallthrough(Target::External(branch.to)) => {
                 add(&mut self.evidence.outflow, from.block, branch.count);
                 true
+            }
+            // Somewhere in the block is the call or jump.
+            _ if self.translated => {
+                self.raise(from.block, running.add(branch.from, branch.count));
+                known
             }
             _ => false,
         }

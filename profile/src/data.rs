@@ -227,11 +227,7 @@ pub fn merge(profiles: Vec<Profile>) -> Profile {
         stats = stats.add(profile.stats);
         events.extend(profile.events);
         translated |= profile.translated;
-        records.append(Records {
-            branches: profile.branches,
-            plt_calls: profile.plt_calls,
-            samples: profile.samples,
-        });
+        records.append(Records { branches: profile.branches, plt_calls: profile.plt_calls, samples: profile.samples });
     }
     Profile::new(records, kind, events, translated, stats)
 }

@@ -138,8 +138,7 @@ struct Header {
 
 impl Header {
     fn parse(bytes: &[u8]) -> Self {
-        let mut header =
-            Self { size: 0, lines: 0, kind: ProfileKind::Branches, events: Vec::new(), translated: false };
+        let mut header = Self { size: 0, lines: 0, kind: ProfileKind::Branches, events: Vec::new(), translated: false };
         // The two lines in either order.
         for _ in 0..2 {
             let rest = bytes.get(header.size..).unwrap_or(&[]);

@@ -62,13 +62,8 @@ pub(crate) struct Names<'d> {
 impl<'d> Names<'d> {
     pub(crate) fn new(image: &Image<'d>) -> Self {
         let symtab = image.symtab().or_else(|| image.dynsym());
-        let mut names = Self {
-            symtab,
-            index: FxHashMap::default(),
-            slots: Vec::new(),
-            locals: Vec::new(),
-            files: OnceLock::new(),
-        };
+        let mut names =
+            Self { symtab, index: FxHashMap::default(), slots: Vec::new(), locals: Vec::new(), files: OnceLock::new() };
         let Some(table) = symtab else { return names };
         // Most names have one symbol.
         names.index.reserve(table.len());

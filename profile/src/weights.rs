@@ -79,8 +79,8 @@ pub fn call_arcs(profile: &Profile, program: &Program<'_>) -> Vec<ProfileCall> {
     let call = |branch: &Branch| {
         let callee = entered_at(program, branch.to)?;
         let caller = program.function_at(branch.from)?;
-        let is_call = caller != callee
-            || matches!(program.flow(branch.from), Some(Flow::Call { .. } | Flow::IndirectCall));
+        let is_call =
+            caller != callee || matches!(program.flow(branch.from), Some(Flow::Call { .. } | Flow::IndirectCall));
         is_call.then_some(ProfileCall { caller, callee, count: branch.count, from: branch.from })
     };
     let mut calls: Vec<ProfileCall> =

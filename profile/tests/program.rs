@@ -3,7 +3,11 @@
 //! The program is assembled and linked by the test; without a compiler the tests are skipped, loudly,
 //! or fail if `POSTLINK_REQUIRE_TOOLS=1`.
 
-#![allow(clippy::print_stderr, clippy::unwrap_used, reason = "a test fails by panicking and says so when it is skipped")]
+#![allow(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking and says so when it is skipped"
+)]
 
 use std::path::Path;
 use std::process::Command;
@@ -250,6 +254,18 @@ fn wrong_records_change_no_count() {
         let (_, counts, stats) = attached(&profile, program, work);
         assert_eq!(counts.blocks, [10, 50, 10]);
         assert_eq!((stats.matched, stats.unmatched), (120, 2700));
+    });
+}
+
+#[test]
+fn a_translated_profile_may_name_any_instruction_of_a_block() {
+    check(|program| {
+        let [work, ..] = ids(program);
+        // Sources are the first instructions of their blocks.
+        let text = "1 work 0 1 work 6 0 10\n1 work 6 1 work 6 0 40\n1 work 6 1 work f 0 10\n1 work 0 1 tail 0 0 10\n";
+        let share = |text: &str| attached(&read(program, text), program, work).2.share();
+        assert_eq!(share(text).percent(), 85);
+        assert_eq!(share(&format!("boltedcollection\n{text}")).percent(), 100);
     });
 }
 

@@ -125,9 +125,18 @@ mod tests {
         for good in ["CFG001", "POSTLINK_PROOF", "POSTLINK_PROFILE_STALE"] {
             assert!(is_well_formed(good.as_bytes()), "{good}");
         }
-        for bad in
-            ["", "CFG01", "cfg001", "CFG0011", "CF0001", "POSTLINK_", "POSTLINK__A", "POSTLINK_A_", "POSTLINK_a", "OTHER_NAME"]
-        {
+        for bad in [
+            "",
+            "CFG01",
+            "cfg001",
+            "CFG0011",
+            "CF0001",
+            "POSTLINK_",
+            "POSTLINK__A",
+            "POSTLINK_A_",
+            "POSTLINK_a",
+            "OTHER_NAME",
+        ] {
             assert!(!is_well_formed(bad.as_bytes()), "{bad}");
         }
     }

@@ -194,11 +194,8 @@ mod tests {
     #[test]
     fn text_is_aligned_and_harmless() {
         let got = text(&rows()).unwrap();
-        let expected = [
-            r"name             bytes  kept",
-            r"main              1200  -",
-            r"a\tb\\u{1b}[31m      7  CFG002",
-        ];
+        let expected =
+            [r"name             bytes  kept", r"main              1200  -", r"a\tb\\u{1b}[31m      7  CFG002"];
         assert_eq!(got.lines().collect::<Vec<_>>(), expected);
     }
 

@@ -151,6 +151,19 @@ fn other_formats_are_named() {
 }
 
 #[test]
+fn errors_have_codes() {
+    use postlink_report::{Diagnose as _, Severity};
+    let errors = [
+        parse(b"x", &Fake).unwrap_err(),
+        parse(b"PERFILE2", &Fake).unwrap_err(),
+        read("").require_records().unwrap_err(),
+    ];
+    assert_eq!(errors.each_ref().map(|error| error.code().as_str()), ["PRF001", "PRF002", "PRF003"]);
+    assert!(errors.iter().all(|error| error.severity() == Severity::Refused));
+    assert_eq!(errors[0].to_string(), "line 1 of the profile: a location starts with none of 0 to 5");
+}
+
+#[test]
 fn digest_is_that_of_the_content() {
     let (a, b, c) = ("1 main 1 1 main 2 0 4\n", "1 main 2 1 main 3 0 5\n", "0 x 0 1 main 0 0 6\n");
     let whole = read(&[a, b, c].concat());
@@ -181,8 +194,22 @@ fn hostile_bytes() {
 #[test]
 fn hostile_lines() {
     const WORDS: [&str; 16] = [
-        "0", "1", "2", "4", "main", "own@PLT", "twin", "a\\ b\\\\c", "\\", " ", "\n", "ff", "18446744073709551615",
-        "no_lbr", "boltedcollection", "\r",
+        "0",
+        "1",
+        "2",
+        "4",
+        "main",
+        "own@PLT",
+        "twin",
+        "a\\ b\\\\c",
+        "\\",
+        " ",
+        "\n",
+        "ff",
+        "18446744073709551615",
+        "no_lbr",
+        "boltedcollection",
+        "\r",
     ];
     arbtest(|u| {
         let mut text = String::new();
