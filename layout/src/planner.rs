@@ -77,6 +77,9 @@ pub struct Counts {
     pub blocks: Vec<u64>,
     /// Per edge of `FunctionCfg::edges`.
     pub edges: Vec<u64>,
+    /// Whether the profile tells blocks apart at all; if it knows only how often the function was
+    /// entered, nothing in it can be called cold.
+    pub inside_known: bool,
 }
 
 /// A call between functions, as the profile saw it.
@@ -218,8 +221,15 @@ fn lay_function(
     let cfg = build_cfg(program, id);
     let counts = match weights {
         Some(weights) if samples > 0 => (weights.counts)(&cfg),
-        _ => Counts { blocks: vec![0; cfg.blocks.len()], edges: vec![0; cfg.edges.len()] },
+        _ => Counts {
+            blocks: vec![0; cfg.blocks.len()],
+            edges: vec![0; cfg.edges.len()],
+            inside_known: false,
+        },
     };
+    if !counts.inside_known && !stress && !function.traits.must_relay {
+        return Laid { plan: FunctionPlan::Whole { align: align.max(HOT_ALIGN) }, hot_size: size, samples };
+    }
     let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
     lay_blocks(&cfg, &counts, options, align, samples)
 }

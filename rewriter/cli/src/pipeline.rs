@@ -143,9 +143,13 @@ fn counts_of(program: &Program<'_>, profile: Option<&Profile>, cfg: &FunctionCfg
     match profile {
         Some(profile) => {
             let (counts, _) = attach(profile, program, cfg);
-            Counts { blocks: counts.blocks, edges: counts.edges }
+            Counts { blocks: counts.blocks, edges: counts.edges, inside_known: counts.inside_known }
         }
-        None => Counts { blocks: vec![0; cfg.blocks.len()], edges: vec![0; cfg.edges.len()] },
+        None => Counts {
+            blocks: vec![0; cfg.blocks.len()],
+            edges: vec![0; cfg.edges.len()],
+            inside_known: false,
+        },
     }
 }
 
