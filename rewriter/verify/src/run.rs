@@ -133,6 +133,10 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>
     let mut rest_done = false;
     loop {
         let mut more = tables.read(&mut harvest.data_taken);
+        // A case that cannot happen leads to the padding behind a function.
+        let (inside, behind) = more.iter().partition(|&&target| cx.functions.extent(target).is_function);
+        more = inside;
+        harvest.weak_roots.extend::<Vec<u64>>(behind);
         more.retain(|&target| cx.old_code.contains(target) && !cx.visited.contains(target));
         more.sort_unstable();
         more.dedup();

@@ -129,16 +129,21 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
     /// that they lead to.
     pub(crate) fn read(&mut self, taken: &mut Vec<(u64, u64)>) -> Vec<u64> {
         taken.par_sort_unstable();
-        taken.dedup_by_key(|taken| taken.0);
+        taken.dedup();
         let first_new = self.entries.len();
         for (base, instruction) in taken.drain(..) {
             let Ok(at) = self.bases.binary_search_by_key(&base, |base| base.addr) else { continue };
             let limit = self.bases.get(at + 1).map_or(usize::MAX, |next| next.first);
-            if let Some(base) = self.bases.get_mut(at).filter(|base| !base.is_read) {
-                base.is_read = true;
-                let base = *base;
+            if let Some(base) = self.bases.get(at).copied().filter(|base| !base.is_read) {
                 let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
+                // Code that takes the end of the data before the table is no reader of it.
+                let before = self.entries.len();
                 self.read_table(base, limit, reader);
+                if self.entries.len() > before
+                    && let Some(base) = self.bases.get_mut(at)
+                {
+                    base.is_read = true;
+                }
             }
         }
         self.entries.get(first_new..).unwrap_or(&[]).iter().map(|entry| entry.target).collect()

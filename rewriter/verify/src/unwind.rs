@@ -195,7 +195,7 @@ impl Part<'_> {
                 self.findings.violate(Obligation::Unwinding, || violation("unwind-row", old, new, functions, message));
                 return;
             }
-            at += old_left.min(new_left).max(1);
+            at = at.saturating_add(old_left.min(new_left).max(1));
         }
     }
 
@@ -232,7 +232,7 @@ impl Part<'_> {
                     self.pads.push((old_pad, new_pad));
                 }
             }
-            at += old_left.min(new_left).max(1);
+            at = at.saturating_add(old_left.min(new_left).max(1));
         }
     }
 }

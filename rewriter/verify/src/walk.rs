@@ -247,7 +247,8 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             }
         }
         self.push_targets(old, decoded);
-        if !has_next(decoded.flow) {
+        // A trap between functions is padding: a place to which a case that cannot happen leads.
+        if !has_next(decoded.flow) || !self.extent.is_function && bytes == [0xcc] {
             return None;
         }
         // `call` over constants in its own function, to a `pop`: what follows is no code.
