@@ -20,6 +20,12 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Print what was recovered from a file
     Dump(Dump),
+    /// Check that a file is another file's program, laid out differently
+    Verify(Verify),
+    /// Show one function before and after: blocks, addresses, what refers to it
+    Explain(Explain),
+    /// Optimize a small program that postlink carries in itself, prove it, run it
+    Demo(Demo),
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
@@ -156,4 +162,46 @@ pub(crate) struct Dump {
     /// How to print it
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: DumpFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The file as the linker wrote it
+    pub(crate) old: PathBuf,
+    /// The file that should be the same program
+    pub(crate) new: PathBuf,
+    /// The address map, if NEW does not hold it (`optimize --map-file`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) map: Option<PathBuf>,
+    /// Write obligations, violations and counts to this folder, as TSV and as JSON lines
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// How many violations to print
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The function: a symbol, or an old address as 0x...
+    pub(crate) name: String,
+    /// The file as the linker wrote it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) old: PathBuf,
+    /// What `optimize` made of it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new: PathBuf,
+    /// The address map, if NEW does not hold it (`optimize --map-file`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) map: Option<PathBuf>,
+    /// An execution profile (fdata), to show how often each block runs
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) profile: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Leave the files in this folder instead of a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! The command line: arguments, files, exit codes; everything else is in the crates below.
 
 mod args;
+mod blocks;
 mod commands;
 mod input;
 mod outcome;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// Exit status 1: the input is at fault or a gate failed; nothing was written.
-const REFUSED: u8 = 1;
+pub(crate) const REFUSED: u8 = 1;
 /// Exit status 2: wrong arguments.
 pub(crate) const USAGE: u8 = 2;
 /// Exit status 3: postlink contradicted itself; nothing was written.

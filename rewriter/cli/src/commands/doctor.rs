@@ -1,36 +1,56 @@
-//! `postlink doctor`.
+//! `postlink doctor`: what a file is, what may be rearranged in it, and what is missing.
 
-use std::fmt::Write as _;
+mod coverage;
+mod identity;
+
+use std::path::Path;
 use std::process::ExitCode;
 
-use postlink_cfg::dump::coverage;
 use postlink_cfg::recover;
+use postlink_image::{Image, check_supported};
+use postlink_profile::{STALE_BELOW_PERCENT, staleness};
 
+use self::coverage::Coverage;
+use super::optimize::read_profiles;
 use crate::args::Doctor;
 use crate::input;
 use crate::outcome::Stop;
 
 pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
-    let bytes = input::read(&arguments.input)?;
-    let image = input::parse_supported(&arguments.input, &bytes)?;
-    let program = recover(&image).map_err(|error| Stop::refused("IMG002", error.to_string()))?;
-    let found = coverage(&program);
-    let total: (u64, u64) = found.classes.iter().fold((0, 0), |sum, class| (sum.0 + class.0, sum.1 + class.1));
-    let mut out = String::new();
-    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
-    for (name, class) in ["free", "rigid", "pinned"].iter().zip(&found.classes) {
-        let _ = writeln!(
-            out,
-            "{name:7} {:>8} functions ({:.2} %) {:>11} bytes ({:.2} %)",
-            class.0,
-            share(class.0, total.0),
-            class.1,
-            share(class.1, total.1)
-        );
-    }
-    for (reason, functions, size) in &found.reasons {
-        let _ = writeln!(out, "  {} {functions:>6} functions {size:>9} bytes: {}", reason.code(), reason.text());
-    }
-    super::print(&out);
+    let path = &arguments.input;
+    let bytes = input::read(path)?;
+    // What the file is goes to stdout even if the rest is refused: it explains the refusal.
+    super::print(&identity::headline(path, &bytes));
+    let image = input::parse(path, &bytes)?;
+    super::print(&identity::page(&image));
+    check_supported(&image).map_err(|reason| {
+        Stop::refused("POSTLINK_TARGET_UNSUPPORTED", format!("{}: {reason}", path.display())).hint(reason.hint())
+    })?;
+    let text = body(path, &image, arguments)?;
+    super::print(&text);
     Ok(ExitCode::SUCCESS)
+}
+
+fn body(path: &Path, image: &Image<'_>, arguments: &Doctor) -> Result<String, Stop> {
+    let program =
+        recover(image).map_err(|error| Stop::refused("IMG002", format!("{}: {error}", path.display())))?;
+    let mut files = Vec::new();
+    for path in &arguments.profile {
+        files.push((path.display().to_string(), input::read(path)?));
+    }
+    // A stale profile is what a doctor should talk about, not refuse.
+    let profile = read_profiles(&program, &files, true)?;
+    let mut out = Coverage::new(&program, profile.as_ref()).text(&program);
+    if let Some(profile) = &profile {
+        let share = staleness(profile, &program);
+        out.push_str(&format!("\nprofile  {} % of its counts fit this program", share.percent()));
+        out.push_str(if share.is_stale() { ": it is STALE" } else { "\n" });
+        if share.is_stale() {
+            out.push_str(&format!(
+                " [POSTLINK_PROFILE_STALE] (at least {STALE_BELOW_PERCENT} % must); take one of this very build\n"
+            ));
+        }
+    }
+    out.push_str("\nresult   postlink optimize can rewrite this file\n");
+    Ok(out)
 }

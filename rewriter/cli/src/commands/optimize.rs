@@ -81,7 +81,8 @@ pub(crate) fn optimize(
     Ok(Done { bytes: outcome.output.bytes, map, summary })
 }
 
-fn read_profiles(
+/// Reads profiles and adds them up; `None` without files.
+pub(crate) fn read_profiles(
     program: &Program<'_>,
     files: &[(String, Vec<u8>)],
     allow_stale: bool,
