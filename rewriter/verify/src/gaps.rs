@@ -162,12 +162,17 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
     }
 }
 
-/// Bytes that are what they were in the old file: padding or data between functions that stayed.
+/// Bytes that are what they were in the old file: padding or data between functions that stayed. All
+/// of it, from what stood before it to what stands behind it.
 fn unchanged(cx: &Context<'_, '_>, addr: u64, bytes: &[u8]) -> usize {
-    let end = cx.claim.piece(addr).end;
-    let room = usize::try_from(end - addr).unwrap_or(usize::MAX);
+    let piece = cx.claim.piece(addr);
+    let room = usize::try_from(piece.end - addr).unwrap_or(usize::MAX);
     let old = cx.old_code.from(addr).unwrap_or(&[]);
-    old.iter().zip(bytes).take(room).take_while(|(a, b)| a == b).count()
+    let len = old.iter().zip(bytes).take(room).take_while(|(a, b)| a == b).count();
+    let end = addr + len as u64;
+    let is_bound = |addr: u64| cx.old_covered.contains(addr) || cx.new_live.contains(addr) || !cx.old_code.contains(addr);
+    let starts = addr == piece.start || is_bound(addr.wrapping_sub(1));
+    if starts && (end == piece.end || is_bound(end)) { len } else { 0 }
 }
 
 /// `jmp rel32` at the old entry of a function, to its new place.
@@ -206,8 +211,8 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
     }
 }
 
-/// Two different old addresses must not share new bytes: code pointers compare as they did.
-pub(crate) fn check_overlap(cx: &Context<'_, '_>, findings: &mut Findings) {
+/// Where linear pieces of the map went: new address, length, old address; sorted.
+pub(crate) fn images(cx: &Context<'_, '_>) -> Vec<(u64, u64, u64)> {
     let mut images: Vec<(u64, u64, u64)> = cx
         .claim
         .ranges()
@@ -216,6 +221,11 @@ pub(crate) fn check_overlap(cx: &Context<'_, '_>, findings: &mut Findings) {
         .map(|range| (range.new.raw(), u64::from(range.len), range.old.raw()))
         .collect();
     images.par_sort_unstable();
+    images
+}
+
+/// Two different old addresses must not share new bytes: code pointers compare as they did.
+pub(crate) fn check_overlap(images: &[(u64, u64, u64)], findings: &mut Findings) {
     for pair in images.array_windows::<2>() {
         let [(new, len, old), (next, _, next_old)] = *pair;
         if new.checked_add(len).is_none_or(|end| end > next) {

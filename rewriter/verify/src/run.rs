@@ -99,7 +99,8 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
     gaps::check_unmapped(&cx, &mut findings);
-    gaps::check_overlap(&cx, &mut findings);
+    let images = gaps::images(&cx);
+    gaps::check_overlap(&images, &mut findings);
 
     // P4.
     let pads = unwind::check((old, &old_tables), (new, &new_tables), &claim, &cx.functions, &mut findings);
@@ -117,7 +118,10 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     }
 
     // P5, P6, P7.
-    symbols::check(&cx, &mut findings);
+    if let (Some(old_frames), Some(new_frames)) = (&old_frames, &new_frames) {
+        unwind::check_ends((old_frames, new_frames), &images, &cx.new_live, &cx.functions, &mut findings);
+    }
+    symbols::check(&cx, &images, &harvest.glue, &mut findings);
     file::check(&cx, &mut findings);
     gaps::check_residue(&cx, &mut findings);
 

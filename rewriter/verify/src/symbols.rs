@@ -4,15 +4,15 @@ use postlink_image::{Image, Symbol, SymbolTable, elf};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::proof::{Findings, Obligation};
-use crate::walk::Context;
+use crate::walk::{Context, Glue};
 
 /// Compares `.dynsym` entry by entry and `.symtab` by name.
-pub(crate) fn check(cx: &Context<'_, '_>, findings: &mut Findings) {
+pub(crate) fn check(cx: &Context<'_, '_>, images: &[(u64, u64, u64)], glue: &[Glue], findings: &mut Findings) {
     check_dynamic(cx, findings);
     let Some(before) = cx.old.symtab() else { return };
     match cx.new.symtab() {
         None => findings.notes.push("the new file has no .symtab (stripped): P5 looked at .dynsym only".to_owned()),
-        Some(after) => check_static(cx, before, after, findings),
+        Some(after) => check_static(cx, before, after, images, glue, findings),
     }
 }
 
@@ -122,7 +122,14 @@ fn check_dynamic(cx: &Context<'_, '_>, findings: &mut Findings) {
     }
 }
 
-fn check_static(cx: &Context<'_, '_>, before: SymbolTable<'_>, after: SymbolTable<'_>, findings: &mut Findings) {
+fn check_static(
+    cx: &Context<'_, '_>,
+    before: SymbolTable<'_>,
+    after: SymbolTable<'_>,
+    images: &[(u64, u64, u64)],
+    glue: &[Glue],
+    findings: &mut Findings,
+) {
     type Key<'d> = (&'d [u8], u8, u8, u64);
     let mut by_key: FxHashMap<Key<'_>, Vec<Symbol>> = FxHashMap::default();
     by_key.reserve(after.len());
@@ -148,6 +155,7 @@ fn check_static(cx: &Context<'_, '_>, before: SymbolTable<'_>, after: SymbolTabl
         extra.get(..upto).unwrap_or(&[]).iter().rev().take(4).any(|range| addr < range.1)
     };
     let mut missing_locals = 0u64;
+    let mut expected: FxHashSet<(&[u8], u64)> = FxHashSet::default();
     for old in before.iter().skip(1) {
         let is_lasting = old.kind() != elf::STT_FILE
             && old.kind() != elf::STT_SECTION
@@ -159,6 +167,9 @@ fn check_static(cx: &Context<'_, '_>, before: SymbolTable<'_>, after: SymbolTabl
         }
         findings.checked.symbols += 1;
         let value = expected_value(cx, &old);
+        if old.is_function() {
+            expected.insert((before.name(&old), value));
+        }
         let candidates = by_key.get(&(before.name(&old), old.info, old.other, value));
         if candidates.is_none() && old.binding() == elf::STB_LOCAL && cx.claim.is_empty() {
             missing_locals += 1;
@@ -178,4 +189,27 @@ fn check_static(cx: &Context<'_, '_>, before: SymbolTable<'_>, after: SymbolTabl
     if missing_locals > 0 {
         findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
     }
+    for new in after.iter().filter(|symbol| symbol.is_function() && symbol.is_defined()) {
+        if !expected.contains(&(after.name(&new), new.value)) && !is_fragment(cx, &new, images, glue) {
+            let texts = (String::new(), text(cx.new, &after, &new));
+            findings.fail(Obligation::Symbols, "new-symbol", (None, Some(new.value)), texts, "a new symbol must name a part of one function that was split off");
+        }
+    }
+}
+
+/// Whether `symbol` covers pieces of one old function: it starts with a copied piece or an added
+/// instruction, and ends with live code.
+fn is_fragment(cx: &Context<'_, '_>, symbol: &Symbol, images: &[(u64, u64, u64)], glue: &[Glue]) -> bool {
+    let end = symbol.value.saturating_add(symbol.size);
+    let from = images.partition_point(|image| image.0 < symbol.value);
+    let to = images.partition_point(|image| image.0 < end);
+    let inside = images.get(from..to).unwrap_or(&[]);
+    let starts = inside.first().is_some_and(|image| image.0 == symbol.value)
+        || glue.binary_search_by_key(&symbol.value, |glue| glue.new).is_ok();
+    let function = inside.first().and_then(|image| cx.functions.entry(image.2));
+    let is_one = inside.iter().all(|image| cx.functions.entry(image.2) == function);
+    let last = end.saturating_sub(1);
+    let reached = inside.last().map_or(0, |image| image.0.saturating_add(image.1));
+    let ends = last < reached || cx.new_live.contains(last);
+    symbol.size > 0 && starts && is_one && reached <= end && ends
 }

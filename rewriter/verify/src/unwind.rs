@@ -17,6 +17,7 @@ use rayon::prelude::*;
 pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
 
+use crate::bits::AddressSet;
 use crate::code::{Claim, Functions};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::Harvest;
@@ -157,7 +158,9 @@ pub(crate) fn check_glue(
         let group = harvest.glue.get(at..).unwrap_or(&[]).iter().take_while(|glue| glue.new == first.new).count();
         let row = new_tables.row(first.new);
         let stands_for = harvest.glue.get(at..at + group).unwrap_or(&[]);
-        let fits = stands_for.iter().any(|glue| row == old_tables.row(glue.next) || row == old_tables.row(glue.before));
+        let last = first.new.saturating_add(u64::from(first.len.max(1)) - 1);
+        let fits = new_tables.row(last) == row
+            && stands_for.iter().any(|glue| row == old_tables.row(glue.next) || row == old_tables.row(glue.before));
         harvest.findings.checked.unwind_rows += 1;
         if !fits {
             let old = first.next;
@@ -166,6 +169,30 @@ pub(crate) fn check_glue(
             });
         }
         at += group.max(1);
+    }
+}
+
+/// A new frame must end with code: what lies behind the last instruction belongs to nobody.
+pub(crate) fn check_ends(
+    (old, new): (&Frames<'_>, &Frames<'_>),
+    images: &[(u64, u64, u64)],
+    live: &AddressSet,
+    functions: &Functions,
+    findings: &mut Findings,
+) {
+    for frame in &new.frames {
+        let last = frame.end - 1;
+        let image = images.partition_point(|image| image.0 <= last).checked_sub(1).and_then(|at| images.get(at));
+        let is_copied = image.is_some_and(|image| last - image.0 < image.1);
+        let is_kept = || {
+            let upto = old.frames.partition_point(|old| old.start <= frame.start);
+            upto.checked_sub(1).and_then(|at| old.frames.get(at)).is_some_and(|old| (old.start, old.end) == (frame.start, frame.end))
+        };
+        if !live.contains(last) && !is_copied && !is_kept() {
+            findings.violate(Obligation::Unwinding, || {
+                violation("frame-end", frame.start, frame.end, functions, "the frame reaches behind the last instruction of its code")
+            });
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Context<'a, 'd> {
 pub(crate) struct Glue {
     /// The new instruction.
     pub(crate) new: u64,
+    /// Its length in bytes.
+    pub(crate) len: u8,
     /// Old address that is executed next.
     pub(crate) next: u64,
     /// Old address that was executed before.
@@ -243,7 +245,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         if new_len > 0 {
             self.mark_live(new, u64::from(new_len));
             if self.piece.is_point || new != claimed {
-                self.harvest.glue.push(Glue { new, next: old, before: old });
+                self.harvest.glue.push(Glue { new, len: new_len, next: old, before: old });
             }
         }
         self.push_targets(old, decoded);

@@ -1,0 +1,78 @@
+//! Pairs of an original and a file that stands for the same program.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An original and its counterpart.
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) old: Vec<u8>,
+    pub(crate) new: Vec<u8>,
+}
+
+const C: [&str; 16] = [
+    "hello", "switch_dense", "switch_nested", "switch_sparse", "switch_vm", "callbacks", "cold_parts", "pointer_tables",
+    "tail_calls", "goto_static_table", "relr", "ifunc", "cet", "varargs", "init_order", "big_function",
+];
+const CXX: [&str; 8] = [
+    "exceptions_cleanup", "exceptions_nested", "exceptions_cold", "exceptions_switch", "virtual_calls", "templates",
+    "relative_vtables", "rtti",
+];
+
+/// Builds the programs and rewrites them. Without a `postlink` binary beside the test (or in
+/// `POSTLINK`), a file stands for itself.
+pub(crate) fn all(folder: &Path, most: usize) -> Vec<Pair> {
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/programs");
+    let postlink = find_postlink();
+    let mut pairs = Vec::new();
+    let sources = C.iter().map(|name| (format!("c/{name}.c"), "gcc")).chain(CXX.iter().map(|name| (format!("cxx/{name}.cpp"), "g++")));
+    for (index, (source, compiler)) in sources.enumerate() {
+        if pairs.len() >= most {
+            break;
+        }
+        let flags: &[&str] = match index % 3 {
+            0 => &["-fPIE", "-pie"],
+            1 => &["-fno-pie", "-no-pie"],
+            _ => &["-fPIE", "-pie", "-fcf-protection=full", "-Wl,-z,pack-relative-relocs"],
+        };
+        let old = folder.join(format!("old-{index}"));
+        let built = Command::new(compiler)
+            .args(["-O2", "-Wl,-q", "-w"])
+            .args(flags)
+            .arg(programs.join(&source))
+            .arg("-o")
+            .arg(&old)
+            .args(["-lm", "-lpthread"])
+            .status();
+        if !built.is_ok_and(|status| status.success()) {
+            eprintln!("{source}: {compiler} could not build it");
+            continue;
+        }
+        let new = folder.join(format!("new-{index}"));
+        let layout: &[&str] = match index % 4 {
+            0 => &["--block-order", "reverse", "--split", "all"],
+            1 => &["--block-order", "random", "--function-order", "random", "--split", "random"],
+            2 => &["--block-order", "reverse"],
+            _ => &["--mode", "hot", "--block-order", "reverse"],
+        };
+        let rewritten = postlink.as_ref().is_some_and(|postlink| {
+            let mut command = Command::new(postlink);
+            command.arg("optimize").arg(&old).arg("-o").arg(&new).arg("--no-verify").args(layout);
+            command.output().is_ok_and(|output| output.status.success())
+        });
+        let old = std::fs::read(&old).unwrap();
+        let new = if rewritten { std::fs::read(&new).unwrap() } else { old.clone() };
+        let how = if rewritten { layout.join(" ") } else { "identity".to_owned() };
+        pairs.push(Pair { name: format!("{source} {} ({how})", flags.join(" ")), old, new });
+    }
+    pairs
+}
+
+fn find_postlink() -> Option<PathBuf> {
+    if let Ok(path) = std::env::var("POSTLINK") {
+        return Some(PathBuf::from(path));
+    }
+    // .../target/<profile>/deps/mutations-<hash>
+    let target = std::env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf();
+    ["release", "debug"].into_iter().map(|profile| target.join(profile).join("postlink")).find(|path| path.exists())
+}
