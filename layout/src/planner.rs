@@ -186,16 +186,16 @@ fn address_taken(program: &Program<'_>) -> Vec<bool> {
     taken
 }
 
-/// Alignment of a function that moves whole: its old one, up to 16 bytes, where it may matter.
+/// Alignment of a function: its old one where its address is a value, up to the alignment of its
+/// section (which is the largest that any function in it asked for).
 fn whole_align(program: &Program<'_>, id: FunctionId, address_taken: bool) -> u32 {
     if !address_taken {
         return 1;
     }
-    old_align(program.functions[id].start)
-}
-
-fn old_align(start: u64) -> u32 {
-    1 << start.trailing_zeros().min(4)
+    let function = &program.functions[id];
+    let section = program.image.sections().get(function.section as usize);
+    let most = section.map_or(16, |section| section.align.clamp(1, 4096));
+    1 << function.start.trailing_zeros().min(most.trailing_zeros())
 }
 
 fn lay_function(

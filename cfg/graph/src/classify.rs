@@ -14,6 +14,8 @@ pub(crate) struct Facts<'a, 'd> {
     pub(crate) scans: &'a [Scan],
     pub(crate) landing_pads: &'a [LandingPads],
     pub(crate) symbol_addrs: &'a [u64],
+    /// Symbols without type and size.
+    pub(crate) named_labels: &'a [u64],
     pub(crate) objects: &'a [(u64, u64)],
     pub(crate) doubtful_targets: &'a [u64],
     pub(crate) doubtful_ranges: &'a [(u64, u64)],
@@ -35,6 +37,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     indirect_jumps(program, facts);
     references(program, facts);
     gaps(program, facts);
+    boundaries(program, facts);
     doubts(program, facts);
     ends(program);
     let mut interior: Vec<(u64, DataRefKind)> = program
@@ -146,18 +149,81 @@ fn indirect_jumps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
             continue;
         }
         lower(&mut program.functions[id], Class::Rigid, Reason::UnknownIndirectJump);
-        // The sum may start at any code address that the function takes.
-        tainted.extend(
-            program.fixups[id]
-                .iter()
-                .filter(|fixup| fixup.kind == FixupKind::Address || !fixup.kind.is_pc_relative())
-                .map(|fixup| fixup.target),
-        );
+        // The sum may start at any code address that the function takes; if that lies elsewhere, the
+        // distance between the two places must stay.
+        let taken: Vec<u64> = program.fixups[id]
+            .iter()
+            .filter(|fixup| takes_address(fixup.kind) && program.image.exec_section_at(fixup.target).is_some())
+            .map(|fixup| fixup.target)
+            .collect();
+        if taken.iter().any(|&target| !program.functions[id].contains(target)) {
+            lower(&mut program.functions[id], Class::Pinned, Reason::AddressArithmetic);
+        }
+        tainted.extend(taken);
     }
     for target in tainted {
         if let Some(id) = program.function_at(target) {
             lower(&mut program.functions[id], Class::Pinned, Reason::AddressArithmetic);
         }
+    }
+}
+
+/// Whether the address itself is what the operand is there for.
+const fn takes_address(kind: FixupKind) -> bool {
+    matches!(kind, FixupKind::Address) || !kind.is_pc_relative()
+}
+
+/// Pairs of addresses that bound a range of code, farther apart than which they are taken for
+/// unrelated.
+const MAX_BOUNDED_RANGE: u64 = 0x1_0000;
+
+/// Addresses taken of places that are no function but where one ends: a label behind the last
+/// instruction, or a label that only happens to have the next function's address. What stands on both
+/// sides stays, and so does everything between such a place and another address that the same function
+/// takes: the two may bound a range that is compared with or copied.
+fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let is_boundary = |program: &Program<'_>, target: u64| {
+        if program.image.exec_section_at(target).is_none() {
+            return false;
+        }
+        match program.function_at(target) {
+            Some(id) => {
+                let function = &program.functions[id];
+                function.start == target
+                    && !function.traits.size_guessed
+                    && facts.named_labels.binary_search(&target).is_ok()
+            }
+            None => program.padding_at(target).is_some(),
+        }
+    };
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for fixups in program.fixups.iter() {
+        let taken = || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
+        for bound in taken().filter(|&target| is_boundary(program, target)) {
+            ranges.push((bound.saturating_sub(16), bound));
+            ranges.extend(
+                taken()
+                    .filter(|&other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE)
+                    .map(|other| (other.min(bound), other.max(bound))),
+            );
+        }
+    }
+    for data_ref in program.data_refs.iter().filter(|data_ref| data_ref.evidence != Evidence::Table) {
+        if is_boundary(program, data_ref.target) {
+            ranges.push((data_ref.target.saturating_sub(16), data_ref.target));
+        }
+    }
+    for (low, high) in ranges {
+        pin_range(program, low, high, Reason::AddressArithmetic);
+    }
+}
+
+/// Pins every function that overlaps `low..=high`.
+fn pin_range(program: &mut Program<'_>, low: u64, high: u64, reason: Reason) {
+    let first = program.functions.as_slice().partition_point(|function| function.end <= low);
+    let last = program.functions.as_slice().partition_point(|function| function.start <= high);
+    for index in first..last {
+        lower(&mut program.functions[FunctionId::from_index(index)], Class::Pinned, reason);
     }
 }
 
@@ -213,11 +279,20 @@ fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
 /// What stands between the functions: padding is free space; anything else stays, and what it might
 /// refer to if it were code stays too.
 fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    // Places that control may go to, and places whose address is taken.
+    let mut entered: Vec<u64> = Vec::new();
     let mut referenced: Vec<u64> = Vec::new();
-    for (_, fixups) in program.fixups.iter_enumerated() {
-        referenced.extend(fixups.iter().map(|fixup| fixup.target).filter(|&target| in_gap(program, target)));
+    for fixup in program.fixups.iter().flat_map(|fixups| fixups.iter()) {
+        if in_gap(program, fixup.target) {
+            let branch = matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
+            if branch { entered.push(fixup.target) } else { referenced.push(fixup.target) }
+        }
     }
-    referenced.extend(program.data_refs.iter().map(|data_ref| data_ref.target).filter(|&target| in_gap(program, target)));
+    for data_ref in program.data_refs.iter().filter(|data_ref| in_gap(program, data_ref.target)) {
+        let table = data_ref.evidence == Evidence::Table;
+        if table { entered.push(data_ref.target) } else { referenced.push(data_ref.target) }
+    }
+    entered.sort_unstable();
     referenced.extend(facts.objects.iter().map(|object| object.0).filter(|&addr| in_gap(program, addr)));
     referenced.sort_unstable();
     let mut obstacles: Vec<(u64, u64)> = Vec::new();
@@ -240,12 +315,13 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
             if start > at {
                 let bytes = program.image.bytes_at(at, start - at).unwrap_or(&[]);
                 let padding = is_padding(bytes, at);
-                let used = sorted_range(&referenced, at, start);
-                let runs_on = padding && start < section_end && is_nops(bytes, at);
-                if runs_on {
+                let used = sorted_range(&entered, at, start);
+                let taken = !sorted_range(&referenced, at, start).is_empty();
+                let runs_on = start < section_end && is_nops(bytes, at);
+                if padding && !taken && (runs_on || used.is_empty()) {
                     // Who goes there runs into the next function: its entry does as well.
                     entries.extend(used.iter().map(|&addr| (addr, start)));
-                } else if !padding || !used.is_empty() {
+                } else {
                     obstacles.push((at, start));
                 }
                 if !padding {
@@ -318,12 +394,7 @@ fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     }
     pin_targets(program, facts.doubtful_targets, Reason::UnexplainedCodeReference);
     for &(low, high) in facts.doubtful_ranges {
-        let first = program.functions.as_slice().partition_point(|function| function.end <= low);
-        let last = program.functions.as_slice().partition_point(|function| function.start <= high);
-        for index in first..last {
-            let id = FunctionId::from_index(index);
-            lower(&mut program.functions[id], Class::Pinned, Reason::UnexplainedTableEntry);
-        }
+        pin_range(program, low, high, Reason::UnexplainedTableEntry);
     }
 }
 

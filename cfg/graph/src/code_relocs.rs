@@ -68,6 +68,23 @@ impl<'d> CodeRelocs<'d> {
             .take_while(move |rela| rela.offset < end)
     }
 
+    /// Whether a relocation designates the end of its symbol's section: an address that belongs to
+    /// what ends there, not to what the next section begins with.
+    pub(crate) fn passes_end(&self, image: &Image<'_>, rela: &Rela) -> bool {
+        let Some(symbol) = self.symbols.as_ref().and_then(|table| table.get(rela.symbol as usize)) else { return false };
+        if !symbol.is_defined() {
+            return false;
+        }
+        image.sections().get(usize::from(symbol.section)).is_some_and(|section| {
+            // PC-relative addends are biased by the distance to the end of the instruction: the
+            // smallest that occurs is -4 for a field at the end, plus an immediate of up to 8 bytes.
+            let end = section.addr + section.size;
+            let nominal = symbol.value.wrapping_add_signed(rela.addend);
+            section.is_alloc() && !section.is_exec() && (end.wrapping_sub(nominal) <= 12) && symbol.value <= end
+                && (symbol.value == end || rela.addend != 0 && symbol.kind() == elf::STT_SECTION)
+        })
+    }
+
     /// The value of a relocation's symbol, if it is defined at an address of this file.
     pub(crate) fn symbol_value(&self, rela: &Rela) -> Option<u64> {
         symbol_value(self.symbols.as_ref()?, rela)

@@ -25,6 +25,8 @@ pub(crate) struct Discovered {
     pub(crate) extents: Vec<Extent>,
     /// Addresses in executable sections that symbols name (functions or not), sorted, distinct.
     pub(crate) symbol_addrs: Vec<u64>,
+    /// Addresses of labels: symbols without type and size; sorted, distinct.
+    pub(crate) labels: Vec<u64>,
     /// Ranges in executable sections that symbols call data (`STT_OBJECT`), sorted.
     pub(crate) objects: Vec<(u64, u64)>,
     /// Sections in which functions may move.
@@ -55,6 +57,7 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
     let mut unsized_functions: Vec<(u64, u32)> = Vec::new();
     let mut symbol_addrs = Vec::new();
     let mut objects = Vec::new();
+    let mut labels = Vec::new();
     if let Some(table) = image.symtab() {
         for (index, symbol) in table.iter().enumerate() {
             if !symbol.is_defined() || matches!(symbol.kind(), elf::STT_SECTION | elf::STT_FILE | elf::STT_TLS) {
@@ -66,6 +69,9 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
             }
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             symbol_addrs.push(symbol.value);
+            if symbol.kind() == elf::STT_NOTYPE && symbol.size == 0 {
+                labels.push(symbol.value);
+            }
             if symbol.kind() == elf::STT_OBJECT {
                 objects.push((symbol.value, symbol.value.saturating_add(symbol.size.max(1))));
             } else if symbol.is_function() && symbol.size > 0 {
@@ -88,6 +94,8 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
     }
     symbol_addrs.sort_unstable();
     symbol_addrs.dedup();
+    labels.sort_unstable();
+    labels.dedup();
     objects.sort_unstable();
     items.sort_by_key(|item| (item.start, std::cmp::Reverse(item.end), item.rank, item.symbol));
     unsized_functions.sort_unstable();
@@ -163,7 +171,7 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
             })
         })
         .collect();
-    Discovered { extents, symbol_addrs, objects, movable }
+    Discovered { extents, symbol_addrs, labels, objects, movable }
 }
 
 /// `SHN_XINDEX` symbols are taken at their address: files with that many sections are rare.

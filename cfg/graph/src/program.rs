@@ -116,6 +116,8 @@ pub struct Fixup {
     pub tail: u8,
     /// [`Evidence::Reloc`] or [`Evidence::Decoded`].
     pub evidence: Evidence,
+    /// The target is one past the end of a data section: it does not move with what follows there.
+    pub passes_end: bool,
 }
 
 const _: () = assert!(size_of::<Fixup>() == 16, "there are millions of them");

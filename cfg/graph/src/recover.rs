@@ -40,7 +40,8 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let discovered = discover(image, eh_frame.as_ref());
     let landing_pads = landing_pads(image, eh_frame.as_ref());
     let relocs = CodeRelocs::read(image);
-    let (extents, scans) = scan_all(image, &relocs, &discovered, &landing_pads);
+    let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
+    let (extents, scans) = scan_all(image, &relocs, &discovered, &landing_pads, unwind);
 
     let inst_starts = InstStarts::new(image.exec_ranges());
     let mut functions = IndexVec::<FunctionId, Function>::new();
@@ -98,6 +99,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
             scans: &facts,
             landing_pads: &landing_pads,
             symbol_addrs: &discovered.symbol_addrs,
+            named_labels: &discovered.labels,
             objects: &discovered.objects,
             doubtful_targets: &data.doubtful_targets,
             doubtful_ranges: &found.doubtful,
@@ -131,11 +133,12 @@ fn scan_all(
     relocs: &CodeRelocs<'_>,
     discovered: &Discovered,
     landing_pads: &[LandingPads],
+    unwind: (u64, u64),
 ) -> (Vec<Extent>, Vec<Scan>) {
     let mut pads: Vec<u64> =
         landing_pads.iter().filter_map(|entry| entry.pads.as_ref().ok()).flatten().copied().collect();
     pads.sort_unstable();
-    let scanner = Scanner { image, relocs, objects: &discovered.objects };
+    let scanner = Scanner { image, relocs, objects: &discovered.objects, unwind };
     let scan_one = |extent: &Extent| {
         let mut entries = crate::program::sorted_range(&discovered.symbol_addrs, extent.start, extent.end).to_vec();
         entries.extend_from_slice(crate::program::sorted_range(&pads, extent.start, extent.end));

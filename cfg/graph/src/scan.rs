@@ -43,9 +43,16 @@ pub(crate) struct Scanner<'a, 'd> {
     pub(crate) relocs: &'a CodeRelocs<'d>,
     /// Data symbols inside executable sections.
     pub(crate) objects: &'a [(u64, u64)],
+    /// Address range of `.eh_frame`.
+    pub(crate) unwind: (u64, u64),
 }
 
 impl Scanner<'_, '_> {
+    /// Whether something at `addr` may have another address in the output: code, or unwind records.
+    fn is_interesting(&self, addr: u64) -> bool {
+        self.image.exec_section_at(addr).is_some() || (addr >= self.unwind.0 && addr < self.unwind.1)
+    }
+
     /// Decodes `start..end` front to back. If anything is odd, decodes again what is reachable from
     /// the start, from `entries` and by direct branches, and treats the rest as possibly data.
     pub(crate) fn scan(&self, start: u64, end: u64, entries: &[u64]) -> Scan {
@@ -263,11 +270,13 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
         let addr = self.start + at as u64;
         let offset = u32::try_from(at).unwrap_or(u32::MAX);
         let mut evidence = Evidence::Decoded;
+        let mut passes_end = false;
         for rela in relocs {
             let field = u8::try_from(rela.offset - addr).unwrap_or(0);
             match inst.pc_relative {
                 Some(pc) if pc.offset == field => {
                     evidence = Evidence::Reloc;
+                    passes_end = self.scanner.relocs.passes_end(self.scanner.image, rela);
                     self.got_slot(rela, inst, &pc);
                 }
                 _ => {
@@ -310,6 +319,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
                 kind,
                 tail: inst.len.saturating_sub(pc.offset + pc.width),
                 evidence,
+                passes_end,
             };
             self.pc_relative(field);
         }
@@ -373,10 +383,13 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
         let tail = inst.len.saturating_sub(field + width.unwrap_or(0));
         let offset = u32::try_from(field_at).unwrap_or(u32::MAX);
         let distance = self.looks_like_distance(field_at, nominal);
-        let mut push = |target: u64, kind: FixupKind| {
-            self.scan.fixups.push(Fixup { target, offset, kind, tail, evidence: Evidence::Reloc });
-        };
         let image = self.scanner.image;
+        let passes_end = self.scanner.relocs.passes_end(image, rela);
+        let scanner = self.scanner;
+        let fixups = &mut self.scan.fixups;
+        let mut push = |target: u64, kind: FixupKind| {
+            fixups.push(Fixup { target, offset, kind, tail, evidence: Evidence::Reloc, passes_end });
+        };
         match (rela.kind, width) {
             (reloc::GOTPCRELX | reloc::REX_GOTPCRELX | reloc::GOTPCREL | reloc::R32 | reloc::R32S | 43 | 46 | 49, Some(4)) => {
                 let Some(bytes) = stored(4).and_then(|bytes| bytes.first_chunk::<4>()) else { return };
@@ -385,7 +398,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
                 let signed = i64::from(i32::from_le_bytes(*bytes)).cast_unsigned();
                 let is_signed = rela.kind != reloc::R32;
                 let target = if is_signed { signed } else { unsigned };
-                if image.exec_section_at(target).is_some() {
+                if scanner.is_interesting(target) {
                     push(target, if is_signed { FixupKind::Abs32S } else { FixupKind::Abs32 });
                 }
             }
@@ -393,7 +406,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
                 let Some(bytes) = stored(8).and_then(|bytes| bytes.first_chunk::<8>()) else { return };
                 let word = u64::from_le_bytes(*bytes);
                 let target = if word == 0 { nominal } else { word };
-                if image.exec_section_at(target).is_some() {
+                if scanner.is_interesting(target) {
                     push(target, FixupKind::Delta64);
                 }
             }

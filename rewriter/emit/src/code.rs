@@ -1,7 +1,7 @@
 //! New code for the whole program: assembled in parallel, placed, mapped, written.
 
 use postlink_base::{AddressMap, Id, MapKind, MapRange, NewAddr, OldAddr};
-use postlink_cfg::{Fixup, FunctionId, Program, build_cfg};
+use postlink_cfg::{Class, Fixup, FunctionId, Program, build_cfg};
 use postlink_layout::{FunctionPlan, Plan};
 use rayon::prelude::*;
 
@@ -9,6 +9,10 @@ use crate::placement::{Demand, Placement};
 use crate::relay::{RelaidFragment, Relay};
 use crate::relocator::Relocator;
 use crate::{EmitError, MovedFragment, MovedFunction, Piece};
+
+/// Rigid functions keep their address modulo this: the widest alignment that an instruction asks of
+/// its operand in memory.
+const RIGID_ALIGN: u32 = 64;
 
 /// New code of every function that is relaid, by function.
 pub(crate) struct Assembled {
@@ -46,15 +50,20 @@ pub(crate) fn demands(program: &Program<'_>, plan: &Plan, assembled: &Assembled)
         .iter()
         .map(|placed| match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
             Some(fragment) => {
-                Demand { size: u32::try_from(fragment.code.len()).unwrap_or(u32::MAX), align: fragment.align.max(1) }
+                Demand { size: u32::try_from(fragment.code.len()).unwrap_or(u32::MAX), align: fragment.align.max(1), residue: 0 }
             }
             None => {
                 let align = match plan.functions.get(placed.function) {
                     Some(FunctionPlan::Whole { align }) => (*align).max(1),
                     _ => 1,
                 };
-                let size = program.functions[placed.function].size();
-                Demand { size: u32::try_from(size).unwrap_or(u32::MAX), align }
+                let function = &program.functions[placed.function];
+                let size = u32::try_from(function.size()).unwrap_or(u32::MAX);
+                // What is not understood may hold data that must stay aligned.
+                if function.class == Class::Rigid {
+                    return Demand { size, align: RIGID_ALIGN, residue: (function.start % u64::from(RIGID_ALIGN)) as u32 };
+                }
+                Demand { size, align, residue: 0 }
             }
         })
         .collect()

@@ -9,6 +9,16 @@ use postlink_layout::{FunctionPlan, Mode, Plan};
 pub(crate) struct Demand {
     pub(crate) size: u32,
     pub(crate) align: u32,
+    /// The start's remainder modulo `align`.
+    pub(crate) residue: u32,
+}
+
+impl Demand {
+    /// The first address from `at` on that meets the alignment.
+    fn start_from(&self, at: u64) -> u64 {
+        let (align, residue) = (u64::from(self.align.max(1)), u64::from(self.residue));
+        at + (residue % align + align - at % align) % align
+    }
 }
 
 /// Where everything goes.
@@ -51,7 +61,7 @@ pub(crate) fn place(program: &Program<'_>, plan: &Plan, demands: &[Demand], appe
         let section = program.functions[placed.function].section;
         let arena = arenas.iter_mut().find(|arena| arena.section == section);
         let start = arena.and_then(|arena| arena.take(*demand)).unwrap_or_else(|| {
-            let start = appended.next_multiple_of(u64::from(demand.align));
+            let start = demand.start_from(appended);
             appended = start + u64::from(demand.size);
             start
         });
@@ -62,13 +72,13 @@ pub(crate) fn place(program: &Program<'_>, plan: &Plan, demands: &[Demand], appe
 
 impl Arena {
     fn take(&mut self, demand: Demand) -> Option<u64> {
-        let (size, align) = (u64::from(demand.size), u64::from(demand.align));
+        let size = u64::from(demand.size);
         // Holes before the current range are only tried for a few steps: a program has few of them,
         // and the code that comes late is cold.
         let first = self.next.saturating_sub(8);
         for index in first..self.free.len() {
             let range = self.free.get_mut(index)?;
-            let start = range.0.next_multiple_of(align);
+            let start = demand.start_from(range.0);
             if start + size <= range.1 {
                 range.0 = start + size;
                 if index > self.next {

@@ -362,6 +362,7 @@ impl Writer<'_, '_> {
                 kind: FixupKind::Branch32,
                 tail: 0,
                 evidence: postlink_cfg::Evidence::Decoded,
+                passes_end: false,
             });
         }
     }

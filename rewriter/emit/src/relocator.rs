@@ -39,7 +39,7 @@ impl Relocator<'_> {
     /// `new_start`; `None` if the field cannot hold its new content.
     pub(crate) fn patch_code(&self, code: &mut [u8], fixup: &Fixup, old_start: u64, new_start: u64) -> Option<()> {
         let at = fixup.offset as usize;
-        let target = self.to_new(fixup.target);
+        let target = if fixup.passes_end { fixup.target } else { self.to_new(fixup.target) };
         let place = new_start.wrapping_add(u64::from(fixup.offset));
         match fixup.kind {
             FixupKind::Call | FixupKind::Branch32 | FixupKind::Address | FixupKind::Memory => {

@@ -69,7 +69,13 @@ impl Context<'_, '_> {
         }
         let in_code = self.program.image.sections().get(old_section).is_some_and(|section| section.is_exec());
         if !in_code {
-            new.value = self.relocator.to_new(symbol.value);
+            // An end marker has the address of what follows but belongs to its own section.
+            let inside = self.program.image.sections().get(old_section).is_some_and(|section| {
+                symbol.value >= section.addr && (symbol.value - section.addr < section.size || section.size == 0)
+            });
+            if inside {
+                new.value = self.relocator.to_new(symbol.value);
+            }
             return new;
         }
         let Some(addr) = self.relocator.map.moved(OldAddr::new(symbol.value)) else { return new };
