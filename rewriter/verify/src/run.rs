@@ -103,7 +103,7 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     gaps::check_overlap(&images, &mut findings);
 
     // P4.
-    let pads = unwind::check((old, &old_tables), (new, &new_tables), &claim, &cx.functions, &mut findings);
+    let pads = unwind::check(&old_tables, &new_tables, &cx, &mut findings);
     for (old_pad, new_pad) in pads {
         if !walker.leads_to(old_pad, new_pad) {
             findings.violate(Obligation::Unwinding, || {

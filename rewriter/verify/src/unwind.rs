@@ -18,9 +18,9 @@ pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
 
 use crate::bits::AddressSet;
-use crate::code::{Claim, Functions};
+use crate::code::{Claim, CodeView, Functions};
 use crate::proof::{Findings, Obligation, Violation};
-use crate::walk::Harvest;
+use crate::walk::{Context, Harvest};
 use lsda::Site;
 
 /// Rows and call sites of one file, by code address.
@@ -89,8 +89,8 @@ struct Copied {
     len: u64,
 }
 
-/// All copied code: linear pieces of the map, and functions that did not move.
-fn copied(claim: &Claim<'_>, functions: &Functions) -> Vec<Copied> {
+/// All copied code: linear pieces of the map, and live code that did not move.
+fn copied(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
     let mut all = Vec::with_capacity(claim.ranges().len());
     for range in claim.ranges() {
         if range.kind == postlink_base::MapKind::Linear {
@@ -108,19 +108,37 @@ fn copied(claim: &Claim<'_>, functions: &Functions) -> Vec<Copied> {
             at = stop;
         }
     }
+    // Between functions, only instructions count.
+    for (start, end) in code.ranges() {
+        let mut at = start;
+        while at < end {
+            let extent = functions.extent(at);
+            let stop = extent.end.min(end);
+            while !extent.is_function
+                && let Some(from) = covered.next(at, stop, true)
+            {
+                let to = covered.next(from, stop, false).unwrap_or(stop);
+                let piece = claim.piece(from);
+                at = to.min(piece.end);
+                if piece.is_same {
+                    all.push(Copied { old: from, new: from, len: at - from });
+                }
+            }
+            at = stop;
+        }
+    }
     all
 }
 
 /// Compares rows and call sites. Gives pairs of landing pads, old and new, still to be compared.
 pub(crate) fn check(
-    (old, old_tables): (&Image<'_>, &UnwindTables),
-    (new, new_tables): (&Image<'_>, &UnwindTables),
-    claim: &Claim<'_>,
-    functions: &Functions,
+    old_tables: &UnwindTables,
+    new_tables: &UnwindTables,
+    cx: &Context<'_, '_>,
     findings: &mut Findings,
 ) -> Vec<(u64, u64)> {
-    let _ = (old, new);
-    let copied = copied(claim, functions);
+    let functions = &cx.functions;
+    let copied = copied(cx.claim, functions, &cx.old_code, &cx.old_covered);
     let parts: Vec<(Findings, Vec<(u64, u64)>)> = copied
         .par_chunks(4096)
         .map(|chunk| {
@@ -144,7 +162,8 @@ pub(crate) fn check(
     pads
 }
 
-/// Rows at the instructions that only the new file has.
+/// Rows at the instructions that only the new file has. Call sites do not matter there: a direct jump
+/// throws nothing.
 pub(crate) fn check_glue(
     harvest: &mut Harvest,
     old_tables: &UnwindTables,

@@ -1,6 +1,6 @@
 //! Places in a file that a mutation can change.
 
-use postlink_base::{AddressMap, MapKind, OldAddr};
+use postlink_base::{AddressMap, MapKind, MapRange, OldAddr};
 use postlink_image::{Image, elf, reloc, relr_addresses};
 use yaxpeax_arch::LengthedInstruction as _;
 use yaxpeax_x86::amd64::{InstDecoder, Instruction, Opcode};
@@ -44,8 +44,9 @@ pub(crate) struct Sites {
     pub(crate) saved_registers: Vec<usize>,
     /// Code length of an FDE.
     pub(crate) frame_lengths: Vec<usize>,
-    /// First call site of an LSDA: its start, length and landing pad, one byte each.
-    pub(crate) call_sites: Vec<[usize; 3]>,
+    /// First call site of an LSDA: its start, length and landing pad, one byte each. A shift that
+    /// only adds or loses bytes of branches, which throw nothing, is equivalent and not listed.
+    pub(crate) call_sites: Vec<usize>,
 }
 
 pub(crate) fn collect(old: &Image<'_>, new: &Image<'_>, map: &AddressMap) -> Sites {
@@ -53,7 +54,7 @@ pub(crate) fn collect(old: &Image<'_>, new: &Image<'_>, map: &AddressMap) -> Sit
     code(old, new, map, &mut sites);
     data(old, new, &mut sites);
     headers(new, &mut sites);
-    unwind(new, &mut sites);
+    unwind(new, map, &mut sites);
     sites
 }
 
@@ -224,7 +225,12 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// Walks the records of `.eh_frame`, whose pointers are all `pcrel sdata4` in these programs.
-fn unwind(new: &Image<'_>, sites: &mut Sites) {
+fn unwind(new: &Image<'_>, map: &AddressMap, sites: &mut Sites) {
+    let is_copied = |addr: u64| {
+        let holds = |range: &MapRange| range.kind == MapKind::Linear && addr.wrapping_sub(range.new.raw()) < u64::from(range.len);
+        // With an empty map, nothing moved.
+        map.ranges().is_empty() || map.ranges().iter().any(holds)
+    };
     let Some((_, section)) = new.section(".eh_frame") else { return };
     let data = new.section_data(section);
     let mut at = 0usize;
@@ -244,7 +250,7 @@ fn unwind(new: &Image<'_>, sites: &mut Sites) {
                     let distance = number(&data[at + 17..at + 21]) as u32 as i32;
                     if distance != 0 {
                         let lsda = (section.addr + at as u64 + 17).wrapping_add_signed(i64::from(distance));
-                        call_site(new, lsda, sites);
+                        call_site(new, (lsda, start), &is_copied, sites);
                     }
                 }
                 instructions(&data[at + 17 + augmentation..end], base + at + 17 + augmentation, sites);
@@ -289,7 +295,7 @@ fn instructions(cfi: &[u8], base: usize, sites: &mut Sites) {
     }
 }
 
-fn call_site(new: &Image<'_>, lsda: u64, sites: &mut Sites) {
+fn call_site(new: &Image<'_>, (lsda, function): (u64, u64), is_copied: &dyn Fn(u64) -> bool, sites: &mut Sites) {
     let Some(offset) = new.offset_of(lsda).map(|offset| offset as usize) else { return };
     let data = new.data();
     let uleb = |mut at: usize| {
@@ -317,6 +323,14 @@ fn call_site(new: &Image<'_>, lsda: u64, sites: &mut Sites) {
     let pad = uleb(len);
     // One-byte fields only, and a call site that has a landing pad.
     if len == start + 1 && pad == len + 1 && data[pad] != 0 && data[pad] < 0x7f && data[len] < 0x7f && data[start] < 0x7f {
-        sites.call_sites.push([start, len, pad]);
+        let from = function + u64::from(data[start]);
+        let to = from + u64::from(data[len]);
+        if is_copied(from) || is_copied(to) {
+            sites.call_sites.push(start);
+        }
+        if is_copied(to) {
+            sites.call_sites.push(len);
+        }
+        sites.call_sites.push(pad);
     }
 }
