@@ -78,7 +78,7 @@ impl Job {
         command
             .arg("-o")
             .arg(costs.path())
-            .args(["-f", "%U %S %M", "timeout", "-k", "10"]);
+            .args(["-f", "%U:%S:%M", "timeout", "-k", "10"]);
         command
             .arg(self.limit.as_secs().to_string())
             .args(&self.words);
@@ -117,13 +117,14 @@ impl Job {
     }
 }
 
-/// Sums of all lines `USER SYSTEM PEAK` in a file that GNU time wrote; remarks about signals are passed over.
+/// Sums of all lines `USER:SYSTEM:PEAK` in a file that GNU time or scripts/lib/cpu-time wrote; remarks about signals are
+/// passed over.
 pub(crate) fn accounts(path: &Path) -> (f64, u64) {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let mut sum = (0.0, 0);
     for line in text.lines() {
         let fields: Vec<f64> = line
-            .split_whitespace()
+            .split(':')
             .filter_map(|field| field.parse().ok())
             .collect();
         if let [user, system, peak] = fields[..] {

@@ -61,11 +61,11 @@ fn steps(
             done.size - program.size
         ));
     }
-    if let Some(run) = tool.verify(&program.path, &output)? {
-        if run.status != 0 {
-            line.faults
-                .push(format!("verify: status {}: {}", run.status, run.tail(4)));
-        }
+    if let Some(run) = tool.verify(&program.path, &output)?
+        && run.status != 0
+    {
+        line.faults
+            .push(format!("verify: status {}: {}", run.status, run.tail(4)));
     }
     let mut note = |what: &str, done: Result<()>| {
         if let Err(fault) = done {

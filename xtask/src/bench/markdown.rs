@@ -1,0 +1,147 @@
+//! BENCHMARKING.md's tables, between markers.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::series::{Metric, Results};
+use super::variant::Variant;
+use crate::process::Result;
+
+const BEGIN: &str = "<!-- begin: cargo xtask bench -->";
+const END: &str = "<!-- end: cargo xtask bench -->";
+
+/// Replaces what stands between the markers.
+pub(super) fn write(path: &Path, all: &[(String, Results)]) -> Result<()> {
+    let old =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let new = replace(&old, &tables(all))
+        .ok_or_else(|| format!("{}: no markers {BEGIN} {END}", path.display()))?;
+    std::fs::write(path, new).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn replace(text: &str, tables: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{tables}\n{END}{after}"))
+}
+
+fn tables(all: &[(String, Results)]) -> String {
+    let mut out = String::new();
+    out.push_str("### Cost of a run\n\n");
+    out.push_str("| program | .text MB | build | wall s (min to max) | cpu s | peak MB | file, input = 1 |\n");
+    out.push_str("|---|---:|---|---:|---:|---:|---:|\n");
+    for (program, results) in all {
+        let text = results.get(Variant::Original, Metric::Text).unwrap_or(0.0) / 1e6;
+        for variant in Variant::ALL
+            .into_iter()
+            .filter(|variant| *variant != Variant::Original)
+        {
+            cost_row(&mut out, program, text, variant, results);
+        }
+    }
+    out.push_str("\n### llvm-bolt's cost, postlink's = 1\n\n");
+    out.push_str("| program | lite : hot, wall | memory | -lite=0 : full, wall | memory |\n|---|---:|---:|---:|---:|\n");
+    for (program, results) in all {
+        let times = |bolt, own, metric| {
+            let ratio = results
+                .get(bolt, metric)
+                .zip(results.get(own, metric))
+                .map(|(bolt, own)| bolt / own);
+            ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.1}"))
+        };
+        let _ = writeln!(
+            out,
+            "| {program} | {} | {} | {} | {} |",
+            times(Variant::BoltLite, Variant::PostlinkHot, Metric::Wall),
+            times(Variant::BoltLite, Variant::PostlinkHot, Metric::Peak),
+            times(Variant::BoltAll, Variant::PostlinkFull, Metric::Wall),
+            times(Variant::BoltAll, Variant::PostlinkFull, Metric::Peak),
+        );
+    }
+    out.push_str("\n### Quality on unseen inputs, original = 1\n\n");
+    out.push_str("| program | build | instructions | L1I misses | mispredicts | taken branches | cpu time (min to max) |\n");
+    out.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+    for (program, results) in all {
+        for variant in Variant::ALL {
+            quality_row(&mut out, program, variant, results);
+        }
+    }
+    out
+}
+
+fn cost_row(out: &mut String, program: &str, text: f64, variant: Variant, results: &Results) {
+    let name = variant.name();
+    if results.failed(variant) {
+        let _ = writeln!(out, "| {program} | {text:.2} | {name} | fails | | | |");
+        return;
+    }
+    let Some(wall) = results.figure(variant, Metric::Wall) else {
+        return;
+    };
+    let cpu = results.get(variant, Metric::Cpu).unwrap_or(0.0);
+    let peak = results.get(variant, Metric::Peak).unwrap_or(0.0) / 1024.0;
+    let size = results.ratio(variant, Metric::Size).unwrap_or(0.0);
+    let _ = writeln!(
+        out,
+        "| {program} | {text:.2} | {name} | {:.2} ({:.2} to {:.2}) | {cpu:.2} | {peak:.0} | {size:.3} |",
+        wall.median, wall.min, wall.max
+    );
+}
+
+/// The original's row holds the counts themselves, in millions.
+fn quality_row(out: &mut String, program: &str, variant: Variant, results: &Results) {
+    if variant == Variant::Original {
+        let millions = |metric| {
+            results
+                .get(variant, metric)
+                .map_or_else(String::new, |value| format!("{:.2} M", value / 1e6))
+        };
+        let _ = writeln!(
+            out,
+            "| {program} | {} | {} | {} | {} | {} | |",
+            variant.name(),
+            millions(Metric::Instructions),
+            millions(Metric::Misses),
+            millions(Metric::Mispredicts),
+            millions(Metric::Taken)
+        );
+        return;
+    }
+    let ratio = |metric| {
+        results
+            .ratio(variant, metric)
+            .map_or_else(String::new, |ratio| format!("{ratio:.3}"))
+    };
+    let time = results
+        .figure(variant, Metric::Time)
+        .map_or_else(String::new, |time| {
+            format!(
+                "{:.3} ({:.2} to {:.2}, {})",
+                time.median, time.min, time.max, time.runs
+            )
+        });
+    if results.get(variant, Metric::Size).is_some() {
+        let _ = writeln!(
+            out,
+            "| {program} | {} | {} | {} | {} | {} | {time} |",
+            variant.name(),
+            ratio(Metric::Instructions),
+            ratio(Metric::Misses),
+            ratio(Metric::Mispredicts),
+            ratio(Metric::Taken)
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEGIN, END, replace};
+
+    #[test]
+    fn only_the_tables_are_replaced() {
+        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let new = replace(&text, "new").unwrap();
+        assert_eq!(new, format!("before\n{BEGIN}\n\nnew\n{END}\nafter\n"));
+        assert_eq!(replace("no markers", "new"), None);
+    }
+}
