@@ -130,8 +130,17 @@ const fn is_address(tag: u64) -> bool {
 
 /// The dynamic section: tags in order, addresses mapped, all other values unchanged.
 pub(crate) fn check_tags(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, findings: &mut Findings) {
-    let (old, new) = (DynamicTable::read(old), DynamicTable::read(new));
     let rule = "dynamic-tag";
+    let unused = |image: &Image<'_>, used: usize| {
+        let segment = image.segment(elf::PT_DYNAMIC)?;
+        Some(image.bytes_at(segment.vaddr, segment.filesz)?.get(used * 16..)?.to_vec())
+    };
+    let (old_image, new_image) = (old, new);
+    let (old, new) = (DynamicTable::read(old), DynamicTable::read(new));
+    if unused(old_image, old.entries.len()) != unused(new_image, new.entries.len()) {
+        let texts = (String::new(), String::new());
+        findings.fail(Obligation::Pointers, rule, (None, None), texts, "bytes behind the last dynamic tag differ");
+    }
     if old.entries.len() != new.entries.len() {
         let texts = (old.entries.len().to_string(), new.entries.len().to_string());
         findings.fail(Obligation::Pointers, rule, (None, None), texts, "the number of dynamic tags differs");
