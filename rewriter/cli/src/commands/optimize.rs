@@ -144,9 +144,12 @@ fn failure(failure: Failure) -> Stop {
         Failure::Unreadable(what) => {
             Stop::contradiction("POSTLINK_PROOF", format!("the output cannot be read back: {what}")).hint(hint)
         }
-        Failure::Unproven(proof) => {
-            Stop::contradiction("POSTLINK_PROOF", format!("the output is not proven\n{}", violations(&proof, 10)))
-                .hint(hint)
+        Failure::Unproven(proof, kept) => {
+            let mut text = format!("the output is not proven\n{}", violations(&proof, 10));
+            for why in kept.iter().take(5) {
+                let _ = writeln!(text, "  kept before that: {why}");
+            }
+            Stop::contradiction("POSTLINK_PROOF", text).hint(hint)
         }
     }
 }

@@ -42,6 +42,8 @@ struct Group {
 #[derive(Clone, Copy, Default)]
 struct References {
     classes: [u64; 3],
+    /// To linker stubs and start-up functions.
+    stubs: u64,
     /// To code that belongs to no function.
     elsewhere: u64,
 }
@@ -144,13 +146,14 @@ impl Coverage {
     fn references_text(&self, out: &mut String) {
         let _ = writeln!(out, "\nreferences to code, by evidence and by class of what they lead to");
         let _ =
-            writeln!(out, "  {:<12} {:>11} {:>11} {:>11} {:>13}", "", "free", "rigid", "pinned", "no function");
+            writeln!(out, "  {:<12} {:>11} {:>9} {:>9} {:>9} {:>12}", "", "free", "rigid", "pinned", "stub", "no function");
         for (evidence, found) in EVIDENCE.iter().zip(&self.references) {
             let [free, rigid, pinned] = found.classes;
             let _ = writeln!(
                 out,
-                "  {:<12} {free:>11} {rigid:>11} {pinned:>11} {:>13}",
+                "  {:<12} {free:>11} {rigid:>9} {pinned:>9} {:>9} {:>12}",
                 evidence.name(),
+                found.stubs,
                 found.elsewhere
             );
         }
@@ -162,9 +165,10 @@ impl Coverage {
         }
         let _ = writeln!(out, "\nwhy not free (report/CODES.md says more about each code)");
         for group in &self.groups {
+            let plural = if group.sum.functions == 1 { "" } else { "s" };
             let _ = write!(
                 out,
-                "  {} {}: {} functions, {} bytes",
+                "  {} {}: {} function{plural}, {} bytes",
                 group.reason.code(),
                 group.class.name(),
                 group.sum.functions,
@@ -193,6 +197,7 @@ fn references(program: &Program<'_>) -> [References; 6] {
         let slot = EVIDENCE.iter().position(|&known| known == evidence).and_then(|at| found.get_mut(at));
         let Some(slot) = slot else { return };
         match program.function_at(target) {
+            Some(id) if program.functions[id].reason == Some(Reason::SectionStays) => slot.stubs += 1,
             Some(id) => slot.classes[index(program.functions[id].class)] += 1,
             None => slot.elsewhere += 1,
         }
@@ -220,7 +225,8 @@ fn references(program: &Program<'_>) -> [References; 6] {
     found
 }
 
+/// Rounded down: 100 % is said of all, never of nearly all.
 fn percent(part: u64, whole: u64) -> String {
-    let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
-    format!("({share:>6.2} %)")
+    let hundredths = u128::from(part) * 10_000 / u128::from(whole.max(1));
+    format!("({:>3}.{:02} %)", hundredths / 100, hundredths % 100)
 }

@@ -46,7 +46,7 @@ pub(crate) fn page(image: &Image<'_>) -> String {
     let code = image.sections().iter().filter(|section| section.is_exec());
     let (sections, bytes) =
         code.fold((0u64, 0u64), |sum, section| (sum.0 + 1, sum.1.saturating_add(section.size)));
-    line("code", &format!("{bytes} bytes in {sections} sections"));
+    line("code", &format!("{bytes} bytes in {sections} executable section{}", if sections == 1 { "" } else { "s" }));
     let (linker, compilers) = tools(image);
     line("linker", &linker);
     for compiler in compilers.iter().take(4) {
