@@ -2,6 +2,7 @@
 
 use postlink_base::{AddressMap, MapKind, MapRange};
 use postlink_image::{Image, elf};
+use rayon::prelude::*;
 
 /// Executable memory of one file: disjoint regions with their bytes, sorted by address.
 pub(crate) struct CodeView<'d> {
@@ -175,6 +176,54 @@ impl<'m> Claim<'m> {
     #[inline]
     pub(crate) fn to_new(&self, old: u64) -> u64 {
         self.piece(old).new_of(old)
+    }
+}
+
+/// Where the linear pieces of the map went, in order of new addresses.
+pub(crate) struct Landed<'m> {
+    ranges: &'m [MapRange],
+    /// Indexes of ranges: a map of a large program has millions.
+    order: Vec<u32>,
+}
+
+/// One linear piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Landing {
+    pub(crate) new: u64,
+    pub(crate) new_end: u64,
+    pub(crate) old: u64,
+}
+
+impl<'m> Landed<'m> {
+    pub(crate) fn new(claim: &Claim<'m>) -> Self {
+        let ranges = claim.ranges;
+        let is_linear = |(index, range): (usize, &MapRange)| {
+            (range.kind == MapKind::Linear).then_some(u32::try_from(index).unwrap_or(u32::MAX))
+        };
+        let mut order: Vec<u32> = ranges.iter().enumerate().filter_map(is_linear).collect();
+        order.par_sort_unstable_by_key(|&index| ranges.get(index as usize).map(|range| range.new));
+        Self { ranges, order }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<Landing> {
+        let range = self.ranges.get(*self.order.get(at)? as usize)?;
+        let new = range.new.raw();
+        Some(Landing { new, new_end: new.saturating_add(u64::from(range.len)), old: range.old.raw() })
+    }
+
+    /// Number of pieces that start before `new`.
+    pub(crate) fn before(&self, new: u64) -> usize {
+        self.order.partition_point(|&index| self.ranges.get(index as usize).is_some_and(|range| range.new.raw() < new))
+    }
+
+    /// Whether a piece holds `new`.
+    pub(crate) fn holds(&self, new: u64) -> bool {
+        let upto = self.before(new.saturating_add(1));
+        upto.checked_sub(1).and_then(|at| self.get(at)).is_some_and(|piece| new < piece.new_end)
     }
 }
 

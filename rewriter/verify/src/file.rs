@@ -38,10 +38,9 @@ pub(crate) fn check(cx: &Context<'_, '_>, findings: &mut Findings) {
     check_loads(cx, &mut check);
     check_others(old, new, &cx.references, &mut check);
     check_sections(new, &mut check);
-    if let Some(endbr) = old.section(".note.gnu.property").is_some().then(|| new.section(".note.gnu.property")) {
-        if endbr.is_none() && !new.sections().is_empty() {
-            check.fail("gnu-property", ".note.gnu.property".to_owned(), String::new(), "the note is gone");
-        }
+    let has_property = |image: &Image<'_>| image.section(".note.gnu.property").is_some();
+    if has_property(old) && !has_property(new) && !new.sections().is_empty() {
+        check.fail("gnu-property", ".note.gnu.property".to_owned(), String::new(), "the note is gone");
     }
 }
 
@@ -210,8 +209,8 @@ fn check_sections(new: &Image<'_>, check: &mut Check<'_>) {
         }
     }
     in_file.sort_unstable();
-    for pair in in_file.array_windows::<2>() {
-        let [(_, end, first), (start, _, second)] = pair;
+    for pair in in_file.windows(2) {
+        let [(_, end, first), (start, _, second)] = pair else { continue };
         if end > start {
             check.fail("section-overlap", first.clone(), second.clone(), "sections overlap in the file");
         }

@@ -1,8 +1,8 @@
 //! Code that no known path reaches: padding, data among code, and code whose way in is unknown.
 
-use postlink_base::MapKind;
 use rayon::prelude::*;
 
+use crate::code::Landed;
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
 use crate::relocations::places_in_code;
@@ -146,7 +146,7 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             let mut here = 0usize;
             while let Some(rest) = bytes.get(here..).filter(|rest| !rest.is_empty()) {
                 let addr = from + here as u64;
-                let unchanged = cx.claim.piece(addr).is_same.then(|| unchanged(cx, addr, rest)).unwrap_or(0);
+                let unchanged = if cx.claim.piece(addr).is_same { unchanged(cx, addr, rest) } else { 0 };
                 let step = unchanged.max(padding(rest, &mut eyes, false)).max(entry_jump(cx, addr, rest, &mut eyes));
                 if step > 0 {
                     here += step;
@@ -211,26 +211,14 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
     }
 }
 
-/// Where linear pieces of the map went: new address, length, old address; sorted.
-pub(crate) fn images(cx: &Context<'_, '_>) -> Vec<(u64, u64, u64)> {
-    let mut images: Vec<(u64, u64, u64)> = cx
-        .claim
-        .ranges()
-        .iter()
-        .filter(|range| range.kind == MapKind::Linear)
-        .map(|range| (range.new.raw(), u64::from(range.len), range.old.raw()))
-        .collect();
-    images.par_sort_unstable();
-    images
-}
-
 /// Two different old addresses must not share new bytes: code pointers compare as they did.
-pub(crate) fn check_overlap(images: &[(u64, u64, u64)], findings: &mut Findings) {
-    for pair in images.array_windows::<2>() {
-        let [(new, len, old), (next, _, next_old)] = *pair;
-        if new.checked_add(len).is_none_or(|end| end > next) {
-            let texts = (format!("{old:#x}, {next_old:#x}"), format!("{new:#x}, {next:#x}"));
-            findings.fail(Obligation::Code, "map-overlap", (Some(next_old), Some(next)), texts, "two pieces of code were put in one place");
+pub(crate) fn check_overlap(landed: &Landed<'_>, findings: &mut Findings) {
+    for at in 1..landed.len() {
+        let (Some(first), Some(second)) = (landed.get(at - 1), landed.get(at)) else { return };
+        if first.new_end > second.new {
+            let texts = (format!("{:#x}, {:#x}", first.old, second.old), format!("{:#x}, {:#x}", first.new, second.new));
+            let addrs = (Some(second.old), Some(second.new));
+            findings.fail(Obligation::Code, "map-overlap", addrs, texts, "two pieces of code were put in one place");
         }
     }
 }

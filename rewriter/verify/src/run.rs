@@ -5,7 +5,7 @@ use postlink_image::Image;
 use rayon::prelude::*;
 
 use crate::bits::AddressSet;
-use crate::code::{Claim, CodeView, Functions};
+use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::pointers::DynamicRelocations;
 use crate::proof::{Findings, Obligation, Proof};
 use crate::references::References;
@@ -68,6 +68,10 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
     let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
     let cx = Context {
+        old_tables: &old_tables,
+        new_tables: &new_tables,
+        glue_starts: set(&new_code),
+        glue_fits: set(&new_code),
         relocated: std::sync::OnceLock::new(),
         roots: set(&old_code),
         visited: set(&old_code),
@@ -99,11 +103,11 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
     gaps::check_unmapped(&cx, &mut findings);
-    let images = gaps::images(&cx);
-    gaps::check_overlap(&images, &mut findings);
+    let landed = Landed::new(&claim);
+    gaps::check_overlap(&landed, &mut findings);
 
     // P4.
-    let pads = unwind::check(&old_tables, &new_tables, &cx, &mut findings);
+    let pads = unwind::check(&cx, &mut findings);
     for (old_pad, new_pad) in pads {
         if !walker.leads_to(old_pad, new_pad) {
             findings.violate(Obligation::Unwinding, || {
@@ -112,16 +116,16 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         }
     }
     harvest = harvest.merge(walker.harvest);
-    unwind::check_glue(&mut harvest, &old_tables, &new_tables, &cx.functions);
+    unwind::check_misfits(&mut harvest, &cx);
     if let Some(frames) = &new_frames {
         unwind::check_header(old, new, frames, &mut findings);
     }
 
     // P5, P6, P7.
     if let (Some(old_frames), Some(new_frames)) = (&old_frames, &new_frames) {
-        unwind::check_ends((old_frames, new_frames), &images, &cx.new_live, &cx.functions, &mut findings);
+        unwind::check_ends((old_frames, new_frames), &landed, &cx.new_live, &cx.functions, &mut findings);
     }
-    symbols::check(&cx, &images, &harvest.glue, &mut findings);
+    symbols::check(&cx, &landed, &mut findings);
     file::check(&cx, &mut findings);
     gaps::check_residue(&cx, &mut findings);
 
@@ -194,7 +198,7 @@ fn read_frames<'d>(
     if before.is_some() != after.is_some() {
         fail(None, String::new(), "only one of the files has unwind tables");
     }
-    let overlaps = |frames: &Frames<'_>| frames.frames.array_windows().filter(|[a, b]| a.end > b.start).count();
+    let overlaps = |frames: &Frames<'_>| frames.frames.windows(2).filter(|pair| matches!(pair, [a, b] if a.end > b.start)).count();
     if let (Some(before), Some(after)) = (&before, &after)
         && overlaps(after) > overlaps(before)
     {

@@ -3,16 +3,17 @@
 use postlink_image::{Image, Symbol, SymbolTable, elf};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::code::Landed;
 use crate::proof::{Findings, Obligation};
-use crate::walk::{Context, Glue};
+use crate::walk::Context;
 
 /// Compares `.dynsym` entry by entry and `.symtab` by name.
-pub(crate) fn check(cx: &Context<'_, '_>, images: &[(u64, u64, u64)], glue: &[Glue], findings: &mut Findings) {
+pub(crate) fn check(cx: &Context<'_, '_>, landed: &Landed<'_>, findings: &mut Findings) {
     check_dynamic(cx, findings);
     let Some(before) = cx.old.symtab() else { return };
     match cx.new.symtab() {
         None => findings.notes.push("the new file has no .symtab (stripped): P5 looked at .dynsym only".to_owned()),
-        Some(after) => check_static(cx, before, after, images, glue, findings),
+        Some(after) => check_static(cx, before, after, landed, findings),
     }
 }
 
@@ -126,8 +127,7 @@ fn check_static(
     cx: &Context<'_, '_>,
     before: SymbolTable<'_>,
     after: SymbolTable<'_>,
-    images: &[(u64, u64, u64)],
-    glue: &[Glue],
+    landed: &Landed<'_>,
     findings: &mut Findings,
 ) {
     type Key<'d> = (&'d [u8], u8, u8, u64);
@@ -141,11 +141,8 @@ fn check_static(
     let mut extra: Vec<(u64, u64)> = Vec::new();
     for symbol in after.iter().filter(|symbol| symbol.is_function() && symbol.is_defined()) {
         let name = after.name(&symbol);
-        if !old_names.contains(name) {
-            extra.push((symbol.value, symbol.value.saturating_add(symbol.size)));
-        }
         // A name like `f.cold` may exist already, then a part of that name is one of several.
-        else if name.windows(5).any(|part| part == b".cold") {
+        if !old_names.contains(name) || name.windows(5).any(|part| part == b".cold") {
             extra.push((symbol.value, symbol.value.saturating_add(symbol.size)));
         }
     }
@@ -190,7 +187,7 @@ fn check_static(
         findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
     }
     for new in after.iter().filter(|symbol| symbol.is_function() && symbol.is_defined()) {
-        if !expected.contains(&(after.name(&new), new.value)) && !is_fragment(cx, &new, images, glue) {
+        if !expected.contains(&(after.name(&new), new.value)) && !is_fragment(cx, &new, landed) {
             let texts = (String::new(), text(cx.new, &after, &new));
             findings.fail(Obligation::Symbols, "new-symbol", (None, Some(new.value)), texts, "a new symbol must name a part of one function that was split off");
         }
@@ -199,17 +196,14 @@ fn check_static(
 
 /// Whether `symbol` covers pieces of one old function: it starts with a copied piece or an added
 /// instruction, and ends with live code.
-fn is_fragment(cx: &Context<'_, '_>, symbol: &Symbol, images: &[(u64, u64, u64)], glue: &[Glue]) -> bool {
+fn is_fragment(cx: &Context<'_, '_>, symbol: &Symbol, landed: &Landed<'_>) -> bool {
     let end = symbol.value.saturating_add(symbol.size);
-    let from = images.partition_point(|image| image.0 < symbol.value);
-    let to = images.partition_point(|image| image.0 < end);
-    let inside = images.get(from..to).unwrap_or(&[]);
-    let starts = inside.first().is_some_and(|image| image.0 == symbol.value)
-        || glue.binary_search_by_key(&symbol.value, |glue| glue.new).is_ok();
-    let function = inside.first().and_then(|image| cx.functions.entry(image.2));
-    let is_one = inside.iter().all(|image| cx.functions.entry(image.2) == function);
+    let inside = || (landed.before(symbol.value)..landed.before(end)).filter_map(|at| landed.get(at));
+    let starts = inside().next().is_some_and(|piece| piece.new == symbol.value) || cx.glue_starts.contains(symbol.value);
+    let function = inside().next().and_then(|piece| cx.functions.entry(piece.old));
+    let is_one = inside().all(|piece| cx.functions.entry(piece.old) == function);
     let last = end.saturating_sub(1);
-    let reached = inside.last().map_or(0, |image| image.0.saturating_add(image.1));
+    let reached = inside().next_back().map_or(0, |piece| piece.new_end);
     let ends = last < reached || cx.new_live.contains(last);
     symbol.size > 0 && starts && is_one && reached <= end && ends
 }

@@ -10,7 +10,7 @@ mod frames;
 mod header;
 mod lsda;
 
-use postlink_base::{NewAddr, OldAddr};
+use postlink_base::{MapKind, NewAddr, OldAddr};
 use postlink_image::Image;
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
 
 use crate::bits::AddressSet;
-use crate::code::{Claim, CodeView, Functions};
+use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, Harvest};
 use lsda::Site;
@@ -66,7 +66,7 @@ impl UnwindTables {
                 _ => sites.push(site),
             }
         }
-        Self { rows, sites, broken: broken.map(|(start, _)| start) }
+        Self { rows, sites, broken }
     }
 
     /// Addresses of all landing pads.
@@ -75,7 +75,7 @@ impl UnwindTables {
     }
 
     /// The row at `addr`.
-    fn row(&self, addr: u64) -> u64 {
+    pub(crate) fn row(&self, addr: u64) -> u64 {
         let upto = self.rows.partition_point(|row| row.0 <= addr);
         upto.checked_sub(1).and_then(|at| self.rows.get(at)).map_or(0, |row| row.1)
     }
@@ -89,14 +89,9 @@ struct Copied {
     len: u64,
 }
 
-/// All copied code: linear pieces of the map, and live code that did not move.
-fn copied(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
-    let mut all = Vec::with_capacity(claim.ranges().len());
-    for range in claim.ranges() {
-        if range.kind == postlink_base::MapKind::Linear {
-            all.push(Copied { old: range.old.raw(), new: range.new.raw(), len: u64::from(range.len) });
-        }
-    }
+/// Live code that did not move.
+fn unmoved(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
+    let mut all = Vec::new();
     for &(start, end) in functions.ranges() {
         let mut at = start;
         while at < end {
@@ -130,28 +125,25 @@ fn copied(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered
     all
 }
 
-/// Compares rows and call sites. Gives pairs of landing pads, old and new, still to be compared.
-pub(crate) fn check(
-    old_tables: &UnwindTables,
-    new_tables: &UnwindTables,
-    cx: &Context<'_, '_>,
-    findings: &mut Findings,
-) -> Vec<(u64, u64)> {
-    let functions = &cx.functions;
-    let copied = copied(cx.claim, functions, &cx.old_code, &cx.old_covered);
-    let parts: Vec<(Findings, Vec<(u64, u64)>)> = copied
-        .par_chunks(4096)
-        .map(|chunk| {
-            let mut part = Part { findings: Findings::default(), pads: Vec::new(), functions };
-            for stretch in chunk {
-                part.rows(stretch, old_tables, new_tables);
-                part.sites(stretch, old_tables, new_tables);
-            }
-            part.pads.sort_unstable();
-            part.pads.dedup();
-            (part.findings, part.pads)
-        })
-        .collect();
+/// Compares rows and call sites of all copied code: linear pieces of the map, and live code that did
+/// not move. Gives pairs of landing pads, old and new, still to be compared.
+pub(crate) fn check(cx: &Context<'_, '_>, findings: &mut Findings) -> Vec<(u64, u64)> {
+    let unmoved = unmoved(cx.claim, &cx.functions, &cx.old_code, &cx.old_covered);
+    let new_part = || Part { findings: Findings::default(), pads: Vec::new(), functions: &cx.functions };
+    let moved = cx.claim.ranges().par_chunks(4096).map(|chunk| {
+        let mut part = new_part();
+        for range in chunk.iter().filter(|range| range.kind == MapKind::Linear) {
+            let stretch = Copied { old: range.old.raw(), new: range.new.raw(), len: u64::from(range.len) };
+            part.stretch(&stretch, cx);
+        }
+        part.finish()
+    });
+    let kept = unmoved.par_chunks(1024).map(|chunk| {
+        let mut part = new_part();
+        chunk.iter().for_each(|stretch| part.stretch(stretch, cx));
+        part.finish()
+    });
+    let parts: Vec<(Findings, Vec<(u64, u64)>)> = moved.chain(kept).collect();
     let mut pads = Vec::new();
     for (part, more) in parts {
         findings.merge(part);
@@ -162,52 +154,35 @@ pub(crate) fn check(
     pads
 }
 
-/// Rows at the instructions that only the new file has. Call sites do not matter there: a direct jump
-/// throws nothing.
-pub(crate) fn check_glue(
-    harvest: &mut Harvest,
-    old_tables: &UnwindTables,
-    new_tables: &UnwindTables,
-    functions: &Functions,
-) {
-    harvest.glue.par_sort_unstable();
-    harvest.glue.dedup();
-    let mut at = 0;
-    while let Some(&first) = harvest.glue.get(at) {
-        let group = harvest.glue.get(at..).unwrap_or(&[]).iter().take_while(|glue| glue.new == first.new).count();
-        let row = new_tables.row(first.new);
-        let stands_for = harvest.glue.get(at..at + group).unwrap_or(&[]);
-        let last = first.new.saturating_add(u64::from(first.len.max(1)) - 1);
-        let fits = new_tables.row(last) == row
-            && stands_for.iter().any(|glue| row == old_tables.row(glue.next) || row == old_tables.row(glue.before));
-        harvest.findings.checked.unwind_rows += 1;
-        if !fits {
-            let old = first.next;
+/// Instructions that only the new file has and whose row fits none of the ways they are reached on.
+/// Call sites do not matter there: a direct jump throws nothing.
+pub(crate) fn check_misfits(harvest: &mut Harvest, cx: &Context<'_, '_>) {
+    harvest.misfits.sort_unstable();
+    harvest.misfits.dedup_by_key(|misfit| misfit.new);
+    for misfit in &harvest.misfits {
+        if !cx.glue_fits.contains(misfit.new) {
             harvest.findings.violate(Obligation::Unwinding, || {
-                violation("added-instruction", old, first.new, functions, "an added or re-encoded branch has the row of neither its origin nor its target")
+                violation("added-instruction", misfit.old, misfit.new, &cx.functions, "an added or re-encoded branch has the row of neither its origin nor its target")
             });
         }
-        at += group.max(1);
     }
 }
 
 /// A new frame must end with code: what lies behind the last instruction belongs to nobody.
 pub(crate) fn check_ends(
     (old, new): (&Frames<'_>, &Frames<'_>),
-    images: &[(u64, u64, u64)],
+    landed: &Landed<'_>,
     live: &AddressSet,
     functions: &Functions,
     findings: &mut Findings,
 ) {
     for frame in &new.frames {
         let last = frame.end - 1;
-        let image = images.partition_point(|image| image.0 <= last).checked_sub(1).and_then(|at| images.get(at));
-        let is_copied = image.is_some_and(|image| last - image.0 < image.1);
         let is_kept = || {
             let upto = old.frames.partition_point(|old| old.start <= frame.start);
             upto.checked_sub(1).and_then(|at| old.frames.get(at)).is_some_and(|old| (old.start, old.end) == (frame.start, frame.end))
         };
-        if !live.contains(last) && !is_copied && !is_kept() {
+        if !live.contains(last) && !landed.holds(last) && !is_kept() {
             findings.violate(Obligation::Unwinding, || {
                 violation("frame-end", frame.start, frame.end, functions, "the frame reaches behind the last instruction of its code")
             });
@@ -222,6 +197,17 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
+    fn stretch(&mut self, stretch: &Copied, cx: &Context<'_, '_>) {
+        self.rows(stretch, cx.old_tables, cx.new_tables);
+        self.sites(stretch, cx.old_tables, cx.new_tables);
+    }
+
+    fn finish(mut self) -> (Findings, Vec<(u64, u64)>) {
+        self.pads.sort_unstable();
+        self.pads.dedup();
+        (self.findings, self.pads)
+    }
+
     fn rows(&mut self, stretch: &Copied, old: &UnwindTables, new: &UnwindTables) {
         let mut old_rows = Steps::new(&old.rows, stretch.old);
         let mut new_rows = Steps::new(&new.rows, stretch.new);

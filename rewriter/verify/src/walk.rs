@@ -26,6 +26,7 @@ pub(crate) use compare::little;
 use crate::proof::{Findings, Obligation, Violation};
 use crate::references::References;
 use crate::relocations::StaticRelocations;
+use crate::unwind::UnwindTables;
 
 /// What all threads read, and the sets that they fill.
 pub(crate) struct Context<'a, 'd> {
@@ -39,6 +40,12 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) references: References<'a, 'a>,
     /// Address that GOT-relative fields count from.
     pub(crate) got: u64,
+    pub(crate) old_tables: &'a UnwindTables,
+    pub(crate) new_tables: &'a UnwindTables,
+    /// New instructions that were added or encoded anew, and those of them whose unwind row is right
+    /// for one of the ways they are reached on.
+    pub(crate) glue_starts: AddressSet,
+    pub(crate) glue_fits: AddressSet,
     /// Addresses of all relocated fields of old code; read when first needed.
     pub(crate) relocated: OnceLock<Vec<u64>>,
     /// Old addresses from which a walk is started anyway.
@@ -51,24 +58,20 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) new_live: AddressSet,
 }
 
-/// A new instruction that only leads on, and the old addresses it may stand for.
+/// An added or re-encoded branch whose unwind row is not that of the old code it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Glue {
+pub(crate) struct Misfit {
     /// The new instruction.
     pub(crate) new: u64,
-    /// Its length in bytes.
-    pub(crate) len: u8,
     /// Old address that is executed next.
-    pub(crate) next: u64,
-    /// Old address that was executed before.
-    pub(crate) before: u64,
+    pub(crate) old: u64,
 }
 
 /// What a walk brings home.
 #[derive(Default)]
 pub(crate) struct Harvest {
     pub(crate) findings: Findings,
-    pub(crate) glue: Vec<Glue>,
+    pub(crate) misfits: Vec<Misfit>,
     /// Addresses of data that code takes (`lea`): the address, and the old instruction.
     pub(crate) data_taken: Vec<(u64, u64)>,
     /// Code addresses used as values by instructions: entries, labels, or constants among code.
@@ -78,7 +81,7 @@ pub(crate) struct Harvest {
 impl Harvest {
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.findings.merge(other.findings);
-        self.glue.extend(other.glue);
+        self.misfits.extend(other.misfits);
         self.data_taken.extend(other.data_taken);
         self.weak_roots.extend(other.weak_roots);
         self
@@ -245,7 +248,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         if new_len > 0 {
             self.mark_live(new, u64::from(new_len));
             if self.piece.is_point || new != claimed {
-                self.harvest.glue.push(Glue { new, len: new_len, next: old, before: old });
+                self.glue(new, new_len, old, old);
             }
         }
         self.push_targets(old, decoded);
@@ -344,6 +347,23 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         // Constants among code look the same: to be walked with care, see `gaps`.
         if !self.cx.roots.contains(target) && !self.cx.visited.contains(target) {
             self.harvest.weak_roots.push(target);
+        }
+    }
+
+    /// Checks how a new instruction unwinds that was added or encoded anew. `next` and `before` are
+    /// the old addresses that it stands between; a consistent program has one row for both.
+    fn glue(&mut self, new: u64, len: u8, next: u64, before: u64) {
+        let cx = self.cx;
+        if !cx.glue_starts.insert(new) && cx.glue_fits.contains(new) {
+            return;
+        }
+        self.harvest.findings.checked.unwind_rows += 1;
+        let row = cx.new_tables.row(new);
+        let last = cx.new_tables.row(new.saturating_add(u64::from(len.max(1)) - 1));
+        if row == last && (row == cx.old_tables.row(next) || row == cx.old_tables.row(before)) {
+            cx.glue_fits.insert(new);
+        } else {
+            self.harvest.misfits.push(Misfit { new, old: next });
         }
     }
 

@@ -1,5 +1,7 @@
 //! Any bytes as new file: never a panic, and never proven unless they are the old program.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test talks and fails by panicking")]
+
 use std::process::Command;
 
 use postlink_base::{AddressMap, MapKind, MapRange, NewAddr, OldAddr};

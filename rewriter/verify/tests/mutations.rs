@@ -4,6 +4,8 @@
 //! table of kinds; without the variable a part of it runs. Programs are rewritten with the
 //! `postlink` binary if there is one, so that the mutants are those of real outputs.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test talks and fails by panicking")]
+
 #[path = "mutations/pairs.rs"]
 mod pairs;
 #[path = "mutations/sites.rs"]

@@ -129,7 +129,7 @@ impl<'d> Frames<'d> {
 
     /// All rows as `(first code address, digest)`, sorted; digest 0 says that no frame covers the
     /// code from there on. Also gives the start of the first frame whose CFI could not be run.
-    pub(crate) fn rows(&self) -> (Vec<(u64, u64)>, Option<(u64, gimli::Error)>) {
+    pub(crate) fn rows(&self) -> (Vec<(u64, u64)>, Option<u64>) {
         let chunks: Vec<_> = self
             .frames
             .par_chunks(512)
@@ -138,8 +138,8 @@ impl<'d> Frames<'d> {
                 let mut rows = Vec::with_capacity(frames.len() * 6);
                 let mut broken = None;
                 for frame in frames {
-                    if let Err(error) = self.frame_rows(frame, &mut context, &mut rows) {
-                        broken = broken.or(Some((frame.start, error)));
+                    if self.frame_rows(frame, &mut context, &mut rows).is_err() {
+                        broken = broken.or(Some(frame.start));
                     }
                 }
                 (rows, broken)

@@ -34,8 +34,8 @@ pub(crate) fn check_header(old: &Image<'_>, new: &Image<'_>, frames: &Frames<'_>
         let texts = (format!("{:#x}", frames.range().0), format!("{:#x}", table.frames));
         fail("eh-frame-hdr", texts.0, texts.1, "eh_frame_ptr does not lead to .eh_frame");
     }
-    if let Some(pair) = table.entries.array_windows().find(|[a, b]| a.0 >= b.0) {
-        let text = format!("{:#x}, {:#x}", pair[0].0, pair[1].0);
+    if let Some([a, b]) = table.entries.windows(2).find(|pair| matches!(pair, [a, b] if a.0 >= b.0)) {
+        let text = format!("{:#x}, {:#x}", a.0, b.0);
         fail("eh-frame-hdr-order", String::new(), text, "the search table is not sorted, or has an address twice");
     }
     let mut found = table.entries;

@@ -1,6 +1,6 @@
 //! Stepping over NOPs and direct jumps.
 
-use super::{Glue, Walker};
+use super::Walker;
 use crate::decode::Flow;
 
 /// Where silent steps end.
@@ -68,7 +68,7 @@ impl Walker<'_, '_, '_> {
     pub(super) fn keep_glue(&mut self, path: &[(u64, u8)], next: u64, before: u64) {
         for &(new, len) in path {
             self.cx.new_live.insert_range(new, u64::from(len));
-            self.harvest.glue.push(Glue { new, len, next, before });
+            self.glue(new, len, next, before);
         }
     }
 
