@@ -292,6 +292,8 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         let table = data_ref.evidence == Evidence::Table;
         if table { entered.push(data_ref.target) } else { referenced.push(data_ref.target) }
     }
+    let run_off = program.functions.iter().filter(|function| function.traits.falls_through);
+    entered.extend(run_off.map(|function| function.end).filter(|&end| in_gap(program, end)));
     entered.sort_unstable();
     referenced.extend(facts.objects.iter().map(|object| object.0).filter(|&addr| in_gap(program, addr)));
     referenced.sort_unstable();

@@ -125,35 +125,55 @@ fn bases(context: &Context<'_>, words: &[Pc32Word]) -> Vec<(u64, FunctionId)> {
     bases
 }
 
-/// Words that no table claims: pointers relative to themselves, if that leads to a function's entry;
+/// Words that no table claims: pointers relative to themselves, if that leads to functions' entries;
 /// otherwise entries of a table whose start was not found, so that what they lead to is unknown.
+///
+/// A run of adjacent words is one or the other as a whole. Where both readings make sense, neither is
+/// trusted: a table of functions relative to its start looks like one of pointers relative to
+/// themselves if the functions happen to stand four bytes apart.
 fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found: &mut Tables) {
-    let mut run_start = 0u64;
-    let mut next = 0u64;
-    for (word, &is_claimed) in words.iter().zip(claimed) {
-        if word.addr != next {
-            run_start = word.addr;
-        }
-        next = word.addr + 4;
-        if is_claimed {
-            continue;
-        }
-        let target = word.addr.wrapping_add_signed(i64::from(word.value));
-        let entry = find_function(context.functions, target)
+    let free: Vec<Pc32Word> =
+        words.iter().zip(claimed).filter(|(_, claimed)| !**claimed).map(|(word, _)| *word).collect();
+    let is_entry = |target: u64| {
+        find_function(context.functions, target)
             .and_then(|id| context.functions.get(id.index()))
-            .is_some_and(|function| function.start == target);
-        if entry {
-            found.refs.push(DataRef {
+            .is_some_and(|function| function.start == target)
+    };
+    // Claimed words in front may be part of the same table, whose start is then unknown.
+    let run_start_of = |addr: u64| {
+        let mut index = words.partition_point(|word| word.addr < addr);
+        let mut start = addr;
+        while let Some(before) = index.checked_sub(1).and_then(|index| words.get(index)) {
+            if before.addr + 4 != start {
+                break;
+            }
+            start = before.addr;
+            index -= 1;
+        }
+        start
+    };
+    for run in free.chunk_by(|a, b| a.addr + 4 == b.addr) {
+        let Some(first) = run.first() else { continue };
+        let to_itself = |word: &Pc32Word| word.addr.wrapping_add_signed(i64::from(word.value));
+        let to_first = |word: &Pc32Word| first.addr.wrapping_add_signed(i64::from(word.value));
+        let self_relative = run.iter().all(|word| is_entry(to_itself(word)));
+        let table_relative = run.len() > 1 && run.iter().all(|word| is_entry(to_first(word)));
+        if self_relative && !table_relative {
+            found.refs.extend(run.iter().map(|word| DataRef {
                 file_offset: word.file_offset,
                 addr: word.addr,
-                target,
+                target: to_itself(word),
                 kind: DataRefKind::Pc32,
                 evidence: Evidence::Reloc,
-            });
-        } else {
+            }));
+            continue;
+        }
+        let run_start = run_start_of(first.addr);
+        for word in run {
             let low = run_start.wrapping_add_signed(i64::from(word.value));
-            if (context.is_code)(low) || (context.is_code)(target) {
-                found.doubtful.push((low.min(target), target.max(low)));
+            let high = to_itself(word);
+            if (context.is_code)(low) || (context.is_code)(high) {
+                found.doubtful.push((low.min(high), high.max(low)));
             }
         }
     }

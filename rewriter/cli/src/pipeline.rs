@@ -32,8 +32,8 @@ pub(crate) struct Outcome {
 /// Why there is no output.
 pub(crate) enum Failure {
     Emit(EmitError),
-    /// The proof failed in a way that keeping functions does not mend.
-    Unproven(Box<Proof>),
+    /// The proof failed in a way that keeping functions does not mend; what was kept before, and why.
+    Unproven(Box<Proof>, Vec<String>),
     /// The output cannot even be read back.
     Unreadable(String),
 }
@@ -57,13 +57,6 @@ pub(crate) fn back_end(
     let emit_options = EmitOptions { note: note(program, profile, options), no_map: options.no_map };
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
-    let mut keep = |id: FunctionId, why: String, may_move: &mut IndexVec<FunctionId, bool>| {
-        let fresh = std::mem::replace(&mut may_move[id], false);
-        if fresh {
-            contained.push((id, why));
-        }
-        fresh
-    };
     let mut last: Option<Failure> = None;
     for _ in 0..MAX_ROUNDS {
         let plan = stages.run("plan", || {
@@ -80,7 +73,7 @@ pub(crate) fn back_end(
             Err(error) => {
                 let culprit = culprit(program, &error);
                 match culprit {
-                    Some(id) if keep(id, error.to_string(), may_move) => {
+                    Some(id) if keep(id, error.to_string(), may_move, &mut contained) => {
                         last = Some(Failure::Emit(error));
                         continue;
                     }
@@ -98,16 +91,40 @@ pub(crate) fn back_end(
         let mut progress = false;
         for violation in &proof.violations {
             if let Some(id) = violation.function.and_then(|entry| program.function_at(entry.raw())) {
-                let why = format!("{} {}: {}", violation.obligation.id(), violation.rule, violation.message);
-                progress |= keep(id, why, may_move);
+                let why = format!(
+                    "{} {}: {}; old {} `{}`, new {} `{}`",
+                    violation.obligation.id(),
+                    violation.rule,
+                    violation.message,
+                    violation.old_addr.map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
+                    violation.old_text,
+                    violation.new_addr.map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
+                    violation.new_text,
+                );
+                progress |= keep(id, why, may_move, &mut contained);
             }
         }
         if !progress {
-            return Err(Failure::Unproven(Box::new(proof)));
+            let kept = contained.iter().map(|(_, why)| why.clone()).collect();
+            return Err(Failure::Unproven(Box::new(proof), kept));
         }
-        last = Some(Failure::Unproven(Box::new(proof)));
+        last = Some(Failure::Unproven(Box::new(proof), Vec::new()));
     }
     Err(last.unwrap_or_else(|| Failure::Unreadable("no round was made".into())))
+}
+
+/// Takes a function out of the plan; says whether it was in it.
+fn keep(
+    id: FunctionId,
+    why: String,
+    may_move: &mut IndexVec<FunctionId, bool>,
+    contained: &mut Vec<(FunctionId, String)>,
+) -> bool {
+    let fresh = std::mem::replace(&mut may_move[id], false);
+    if fresh {
+        contained.push((id, why));
+    }
+    fresh
 }
 
 fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap) -> Result<Proof, Failure> {
