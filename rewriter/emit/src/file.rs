@@ -33,6 +33,14 @@ pub struct Output {
 }
 
 const PAGE: u64 = 0x1000;
+
+/// First address that no program can have: user space on x86-64 has 47 bits.
+const ADDRESS_SPACE_END: u64 = 1 << 47;
+
+/// How many bytes of the output may lie empty between its old end and a program header table that had
+/// to move (its file offset follows from its address).
+const MAX_HOLE: u64 = 1 << 30;
+
 const TRAP: u8 = 0xcc;
 
 /// Where the unwind tables go.
@@ -81,6 +89,10 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
     let assembled = code::assemble(program, plan)?;
     let demands = code::demands(program, plan, &assembled);
     let memory_end = loads(image).map(|segment| segment.vaddr + segment.memsz).max().unwrap_or(0);
+    if memory_end > ADDRESS_SPACE_END {
+        let why = format!("a segment ends at {memory_end:#x}, which is outside of a program's address space");
+        return Err(EmitError::Room { what: "new segments", why });
+    }
     let appended_start = memory_end.next_multiple_of(PAGE);
     let placement = placement::place(program, plan, &demands, appended_start);
     let mapped = code::map(program, plan, &assembled, &placement)?;
@@ -107,6 +119,11 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
         places = unwind_places(program, unwind.as_ref(), &mut read_only);
         let segments = image.segments().len() as u64 + u64::from(appended_code > 0) + 1;
         read_only.take(segments * 56, 8, 0);
+        let hole = ro_start.wrapping_sub(first_load_bias(image)).saturating_sub(image.data().len() as u64);
+        if hole > MAX_HOLE {
+            let why = format!("their place in the file would follow {hole} empty bytes, as much as the program's memory has");
+            return Err(EmitError::Room { what: "program headers", why });
+        }
     }
     let moved_block = match &headers {
         Headers::InPlace { block: Some(block) } => {
@@ -173,7 +190,9 @@ fn first_load_bias(image: &Image<'_>) -> u64 {
 
 /// End of what is copied from the input: all that is loaded, and the program headers.
 fn copied_end(image: &Image<'_>) -> u64 {
-    let file_end = loads(image).map(|segment| segment.offset + segment.filesz).max().unwrap_or(0);
+    // A segment without bytes in the file may name any offset.
+    let with_bytes = loads(image).filter(|segment| segment.filesz > 0);
+    let file_end = with_bytes.map(|segment| segment.offset + segment.filesz).max().unwrap_or(0);
     file_end.max(image.header().phoff + image.segments().len() as u64 * 56)
 }
 
