@@ -114,10 +114,11 @@ fn check_loads(cx: &Context<'_, '_>, check: &mut Check<'_>) {
             let section = cx.new.sections().iter().find(|section| section.is_exec() && section.contains(at));
             match section {
                 Some(section) => at = section.addr.saturating_add(section.size),
-                // Between sections: fill bytes only.
+                // Between sections: fill bytes only. Memory that is not in the file (it may be as large
+                // as a header says) has no business being executable.
                 None => {
                     let bytes = cx.new.bytes_at(at, 1);
-                    if bytes.is_some_and(|bytes| bytes != [0xcc] && bytes != [0]) {
+                    if bytes.is_none_or(|bytes| bytes != [0xcc] && bytes != [0]) {
                         check.fail("newly-executable", String::new(), format!("{at:#x} in {}", show(new)), "bytes outside of executable sections became executable");
                         break;
                     }
