@@ -179,7 +179,8 @@ fn is_code(code: &str) -> bool {
 fn codes_in_sources() -> BTreeMap<String, PathBuf> {
     let mut codes = BTreeMap::new();
     for (path, text) in rust_files() {
-        let product = path.iter().any(|part| part == "src") && !path.starts_with("xtask");
+        let in_tests = path.iter().any(|part| part == "tests" || part == "tests.rs");
+        let product = path.iter().any(|part| part == "src") && !in_tests && !path.starts_with("xtask");
         if !product {
             continue;
         }
