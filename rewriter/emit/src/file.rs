@@ -190,9 +190,10 @@ fn first_load_bias(image: &Image<'_>) -> u64 {
 
 /// End of what is copied from the input: all that is loaded, and the program headers.
 fn copied_end(image: &Image<'_>) -> u64 {
-    // A segment without bytes in the file may name any offset.
-    let with_bytes = loads(image).filter(|segment| segment.filesz > 0);
-    let file_end = with_bytes.map(|segment| segment.offset + segment.filesz).max().unwrap_or(0);
+    // A segment without bytes in the file may name any offset; one inside the file is that of an empty
+    // section, which stays inside.
+    let file_size = image.data().len() as u64;
+    let file_end = loads(image).map(|segment| (segment.offset + segment.filesz).min(file_size)).max().unwrap_or(0);
     file_end.max(image.header().phoff + image.segments().len() as u64 * 56)
 }
 
