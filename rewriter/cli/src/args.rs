@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+const EXIT_STATUS: &str = "\
+Exit status: 0 written or proven; 1 refused (the input or profile is at fault) or not proven;
+2 wrong arguments; 3 postlink contradicted itself. Unless it is 0, no output is written.";
+
 /// Post-link binary optimizer for ELF.
 #[derive(Parser)]
-#[command(name = "postlink", version, about, max_term_width = 100)]
+#[command(name = "postlink", version, about, max_term_width = 100, after_help = EXIT_STATUS)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -125,7 +129,7 @@ pub(crate) struct Doctor {
     /// The linked program or shared object
     pub(crate) input: PathBuf,
     /// An execution profile (fdata), to weigh functions by samples
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) profile: Vec<PathBuf>,
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot build its program has failed")]
 
 #[path = "cli/program.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
 mod program;
 
 use program::{Folder, postlink};
