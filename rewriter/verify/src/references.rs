@@ -76,16 +76,16 @@ impl<'a, 'm> References<'a, 'm> {
         if !piece.is_same {
             return piece.new_of(old);
         }
+        if let Some(moved) = self.moved.iter().find(|moved| old >= moved.start && old < moved.end) {
+            return old - moved.start + moved.new;
+        }
         if let Some((frames, _)) = self.frames
             && old >= frames.range().0
             && old <= frames.range().1
         {
             return self.frame_record(old).unwrap_or(old);
         }
-        match self.moved.iter().find(|moved| old >= moved.start && old < moved.end) {
-            Some(moved) => old - moved.start + moved.new,
-            None => old,
-        }
+        old
     }
 
     /// Whether a reference to `old` may lead to `new`. The start of a section that moved is also the

@@ -284,12 +284,14 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
                 return Some(());
             }
         }
+        // Between functions, padding may have given way to other code: what counts is behind it.
+        let old_next = if is_last { self.behind_padding(old_next) } else { old_next };
         let in_code = self.cx.old_code.contains(old_next);
         if in_code && self.leads(old_next, new_next, old) {
             // Behind the last instruction there is padding up to the next function, a root itself,
             // or, in hand-written code, a part without a symbol.
             if is_last {
-                self.harvest.weak_roots.push(old_next);
+                self.push_taken(old_next);
             }
             return (!is_last).then_some(());
         }
@@ -310,6 +312,18 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         let new = self.piece.new_of(old);
         self.violation(old, new, "successor", "what follows in the new code is not what follows in the old code");
         None
+    }
+
+    /// The first old address from `from` on that is no NOP between functions.
+    fn behind_padding(&mut self, from: u64) -> u64 {
+        let mut at = from;
+        while !self.cx.functions.extent(at).is_function
+            && let Some(Ok(decoded)) = self.cx.old_code.from(at).map(|bytes| self.eyes.decode(bytes, at))
+            && decoded.flow == Flow::Nop
+        {
+            at = at.wrapping_add(u64::from(decoded.len));
+        }
+        at
     }
 
     /// Puts what `decoded` can reach on the stack, but for the fallthrough.
