@@ -376,7 +376,13 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
             .into_iter()
             .find(|&(offset, width)| width > 0 && offset == field)
             .map(|(_, width)| width);
-        let Some(value) = self.scanner.relocs.symbol_value(rela) else { return };
+        // Without a symbol the bytes still tell: lld writes symbol 0 for sections that have no symbol of
+        // their own, such as .eh_frame.
+        let value = match self.scanner.relocs.symbol_value(rela) {
+            Some(value) => value,
+            None if rela.symbol == 0 => 0,
+            None => return,
+        };
         let nominal = value.wrapping_add_signed(rela.addend);
         let field_at = at + usize::from(field);
         let stored = |width: usize| self.bytes.get(field_at..field_at + width);
