@@ -1,5 +1,8 @@
 //! House rules that a machine can check.
-#![allow(clippy::expect_used, reason = "a test that cannot read the sources has failed")]
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot read the sources has failed"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,17 +15,30 @@ const LAYERS: [&str; 6] = ["report", "cfg", "profile", "layout", "rewriter", "xt
 const MAX_LINES: usize = 1000;
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace")
 }
 
 /// All files that git knows, with paths from the root.
 fn tracked() -> Vec<PathBuf> {
     let mut git = Command::new("git");
-    let listed = git.current_dir(root()).args(["ls-files", "-z"]).output().expect("git runs");
-    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    let listed = git
+        .current_dir(root())
+        .args(["ls-files", "-z"])
+        .output()
+        .expect("git runs");
+    assert!(
+        listed.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
     let names = String::from_utf8(listed.stdout).expect("names in UTF-8");
-    let files: Vec<PathBuf> =
-        names.split_terminator('\0').map(PathBuf::from).filter(|path| root().join(path).is_file()).collect();
+    let files: Vec<PathBuf> = names
+        .split_terminator('\0')
+        .map(PathBuf::from)
+        .filter(|path| root().join(path).is_file())
+        .collect();
     assert!(files.len() > 100, "only {} files", files.len());
     files
 }
@@ -33,7 +49,9 @@ fn text(path: &Path) -> String {
 
 /// Rust sources: path and text.
 fn rust_files() -> Vec<(PathBuf, String)> {
-    let rust = tracked().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let rust = tracked()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.filter(|path| !path.starts_with("testdata"))
         .map(|path| {
             let text = text(&path);
@@ -46,7 +64,9 @@ fn rust_files() -> Vec<(PathBuf, String)> {
 /// for tests.
 fn crates() -> BTreeMap<String, (PathBuf, Vec<String>)> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(root()).args(["metadata", "--no-deps", "--format-version", "1"]);
+    cargo
+        .current_dir(root())
+        .args(["metadata", "--no-deps", "--format-version", "1"]);
     let metadata = cargo.output().expect("cargo runs");
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
@@ -54,11 +74,25 @@ fn crates() -> BTreeMap<String, (PathBuf, Vec<String>)> {
         .iter()
         .map(|package| {
             let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a path"));
-            let folder = manifest.parent().expect("a folder").strip_prefix(root()).expect("a member").to_owned();
-            let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
-            let normal = dependencies.filter(|dependency| dependency["kind"].as_str() != Some("dev"));
-            let names = normal.filter_map(|dependency| Some(dependency["name"].as_str()?.to_owned())).collect();
-            (package["name"].as_str().expect("a name").to_owned(), (folder, names))
+            let folder = manifest
+                .parent()
+                .expect("a folder")
+                .strip_prefix(root())
+                .expect("a member")
+                .to_owned();
+            let dependencies = package["dependencies"]
+                .as_array()
+                .expect("dependencies")
+                .iter();
+            let normal =
+                dependencies.filter(|dependency| dependency["kind"].as_str() != Some("dev"));
+            let names = normal
+                .filter_map(|dependency| Some(dependency["name"].as_str()?.to_owned()))
+                .collect();
+            (
+                package["name"].as_str().expect("a name").to_owned(),
+                (folder, names),
+            )
         })
         .collect();
     assert!(crates.len() >= 10, "{crates:?}");
@@ -66,8 +100,15 @@ fn crates() -> BTreeMap<String, (PathBuf, Vec<String>)> {
 }
 
 fn layer(folder: &Path) -> usize {
-    let top = folder.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
-    LAYERS.iter().position(|layer| *layer == top).unwrap_or_else(|| panic!("{}: no layer", folder.display()))
+    let top = folder
+        .iter()
+        .next()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    LAYERS
+        .iter()
+        .position(|layer| *layer == top)
+        .unwrap_or_else(|| panic!("{}: no layer", folder.display()))
 }
 
 #[test]
@@ -75,7 +116,9 @@ fn folders_depend_downwards_only() {
     let crates = crates();
     for (name, (folder, dependencies)) in &crates {
         for dependency in dependencies {
-            let Some((other, _)) = crates.get(dependency) else { continue };
+            let Some((other, _)) = crates.get(dependency) else {
+                continue;
+            };
             assert!(
                 layer(other) <= layer(folder),
                 "{name} ({}) may not depend on {dependency} ({})",
@@ -90,10 +133,16 @@ fn folders_depend_downwards_only() {
 fn the_checker_shares_nothing_with_what_it_checks() {
     let crates = crates();
     let (_, dependencies) = crates.get("postlink-verify").expect("the checker");
-    let ours: Vec<&str> =
-        dependencies.iter().map(String::as_str).filter(|name| name.starts_with("postlink")).collect();
+    let ours: Vec<&str> = dependencies
+        .iter()
+        .map(String::as_str)
+        .filter(|name| name.starts_with("postlink"))
+        .collect();
     for name in &ours {
-        assert!(["postlink-base", "postlink-image", "postlink-report"].contains(name), "postlink-verify uses {name}");
+        assert!(
+            ["postlink-base", "postlink-image", "postlink-report"].contains(name),
+            "postlink-verify uses {name}"
+        );
     }
     assert!(!ours.is_empty());
 }
@@ -103,14 +152,29 @@ fn libraries_stay_where_they_belong() {
     for (library, homes) in [
         ("iced_x86", &["cfg/isa"][..]),
         ("yaxpeax_x86", &["rewriter/verify"]),
-        ("object", &["cfg/image", "rewriter/cli/tests", "rewriter/verify/tests", "rewriter/emit/src/unwind/tests"]),
+        (
+            "object",
+            &[
+                "cfg/image",
+                "rewriter/cli/tests",
+                "rewriter/verify/tests",
+                "rewriter/emit/src/unwind/tests",
+            ],
+        ),
         ("petgraph", &["cfg/graph"]),
         ("clap", &["rewriter/cli", "xtask"]),
     ] {
         let uses = [format!("use {library}::"), format!("use {library};")];
         for (path, text) in rust_files() {
-            let here = text.lines().any(|line| uses.iter().any(|pattern| line.trim_start().starts_with(pattern.as_str())));
-            assert!(!here || homes.iter().any(|home| path.starts_with(home)), "{}: uses {library}", path.display());
+            let here = text.lines().any(|line| {
+                uses.iter()
+                    .any(|pattern| line.trim_start().starts_with(pattern.as_str()))
+            });
+            assert!(
+                !here || homes.iter().any(|home| path.starts_with(home)),
+                "{}: uses {library}",
+                path.display()
+            );
         }
     }
 }
@@ -119,17 +183,36 @@ fn libraries_stay_where_they_belong() {
 fn files_are_short_and_named_as_agreed() {
     for (path, text) in rust_files() {
         let lines = text.lines().count();
-        assert!(lines <= MAX_LINES, "{}: {lines} lines, at most {MAX_LINES}", path.display());
-        assert!(path.file_name().is_some_and(|name| name != "mod.rs"), "{}: foo.rs and foo/ instead", path.display());
-        assert!(text.starts_with("//!") || text.starts_with("#!"), "{}: says nothing about its subject", path.display());
+        assert!(
+            lines <= MAX_LINES,
+            "{}: {lines} lines, at most {MAX_LINES}",
+            path.display()
+        );
+        assert!(
+            path.file_name().is_some_and(|name| name != "mod.rs"),
+            "{}: foo.rs and foo/ instead",
+            path.display()
+        );
+        assert!(
+            text.starts_with("//!") || text.starts_with("#!"),
+            "{}: says nothing about its subject",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn every_library_states_its_invariant() {
     let mut seen = 0;
-    for (path, text) in rust_files().iter().filter(|(path, _)| path.ends_with("src/lib.rs")) {
-        assert!(text.contains("//! **Invariant:**"), "{}: no invariant", path.display());
+    for (path, text) in rust_files()
+        .iter()
+        .filter(|(path, _)| path.ends_with("src/lib.rs"))
+    {
+        assert!(
+            text.contains("//! **Invariant:**"),
+            "{}: no invariant",
+            path.display()
+        );
         seen += 1;
     }
     assert!(seen >= 8, "{seen} libraries");
@@ -138,27 +221,43 @@ fn every_library_states_its_invariant() {
 #[test]
 fn nothing_is_left_unfinished() {
     // Put together here, so that this file does not hold them.
-    let words: Vec<String> = [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("todo", "!("), ("unimplemented", "!("), ("dbg", "!(")]
-        .iter()
-        .map(|(head, tail)| format!("{head}{tail}"))
-        .collect();
+    let words: Vec<String> = [
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X"),
+        ("todo", "!("),
+        ("unimplemented", "!("),
+        ("dbg", "!("),
+    ]
+    .iter()
+    .map(|(head, tail)| format!("{head}{tail}"))
+    .collect();
     // Folders of somebody's machine.
     let places: Vec<String> = [("/wo", "rk/"), ("/ho", "me/"), ("/tmp/", "brief")]
         .iter()
         .map(|(head, tail)| format!("{head}{tail}"))
         .collect();
     for path in tracked() {
-        let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
+        let Ok(text) = std::fs::read_to_string(root().join(&path)) else {
+            continue;
+        };
         for (number, line) in text.lines().enumerate() {
             for word in &words {
                 let found = line.find(word.as_str()).is_some_and(|at| {
-                    let whole = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
-                    whole(line[..at].chars().next_back()) && (word.ends_with('(') || whole(line[at + word.len()..].chars().next()))
+                    let whole =
+                        |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
+                    whole(line[..at].chars().next_back())
+                        && (word.ends_with('(') || whole(line[at + word.len()..].chars().next()))
                 });
                 assert!(!found, "{}:{}: {word}", path.display(), number + 1);
             }
             for place in &places {
-                assert!(!line.contains(place.as_str()), "{}:{}: names {place}", path.display(), number + 1);
+                assert!(
+                    !line.contains(place.as_str()),
+                    "{}:{}: names {place}",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -167,9 +266,13 @@ fn nothing_is_left_unfinished() {
 /// Whether `code` has the shape of an outcome code.
 fn is_code(code: &str) -> bool {
     if let Some(name) = code.strip_prefix("POSTLINK_") {
-        return name.split('_').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_uppercase()));
+        return name
+            .split('_')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_uppercase()));
     }
-    let (Some(letters), Some(digits)) = (code.get(..3), code.get(3..)) else { return false };
+    let (Some(letters), Some(digits)) = (code.get(..3), code.get(3..)) else {
+        return false;
+    };
     digits.len() == 3
         && letters.chars().all(|c| c.is_ascii_uppercase())
         && digits.chars().all(|c| c.is_ascii_digit())
@@ -179,13 +282,18 @@ fn is_code(code: &str) -> bool {
 fn codes_in_sources() -> BTreeMap<String, PathBuf> {
     let mut codes = BTreeMap::new();
     for (path, text) in rust_files() {
-        let in_tests = path.iter().any(|part| part == "tests" || part == "tests.rs");
-        let product = path.iter().any(|part| part == "src") && !in_tests && !path.starts_with("xtask");
+        let in_tests = path
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs");
+        let product =
+            path.iter().any(|part| part == "src") && !in_tests && !path.starts_with("xtask");
         if !product {
             continue;
         }
         for literal in text.split('"').filter(|part| is_code(part)) {
-            codes.entry(literal.to_owned()).or_insert_with(|| path.clone());
+            codes
+                .entry(literal.to_owned())
+                .or_insert_with(|| path.clone());
         }
     }
     assert!(codes.len() >= 20, "{codes:?}");
@@ -201,13 +309,27 @@ fn codes_are_unique_documented_and_used() {
         .map(|heading| heading.trim().to_owned())
         .collect();
     let unique: BTreeSet<&String> = documented.iter().collect();
-    assert_eq!(unique.len(), documented.len(), "a code has two sections: {documented:?}");
+    assert_eq!(
+        unique.len(),
+        documented.len(),
+        "a code has two sections: {documented:?}"
+    );
     let used = codes_in_sources();
     for (code, path) in &used {
-        assert!(unique.contains(code), "{code} ({}) has no section in report/CODES.md", path.display());
+        assert!(
+            unique.contains(code),
+            "{code} ({}) has no section in report/CODES.md",
+            path.display()
+        );
     }
-    for code in documented.iter().filter(|code| !code.starts_with("POSTLINK_")) {
-        assert!(used.contains_key(code), "{code} is documented, but nothing reports it");
+    for code in documented
+        .iter()
+        .filter(|code| !code.starts_with("POSTLINK_"))
+    {
+        assert!(
+            used.contains_key(code),
+            "{code} is documented, but nothing reports it"
+        );
     }
 }
 
@@ -215,7 +337,10 @@ fn codes_are_unique_documented_and_used() {
 fn paths_in(document: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (index, part) in document.split('`').enumerate() {
-        let is_path = part.contains('/') && part.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let is_path = part.contains('/')
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
         if index % 2 == 1 && is_path && !part.starts_with('/') && !part.starts_with('.') {
             found.push(part.to_owned());
         }
@@ -239,7 +364,10 @@ fn documents_name_files_that_exist() {
             if path.contains('/') && !root().join(top).exists() {
                 continue;
             }
-            assert!(root().join(&path).exists(), "{document}: {path} does not exist");
+            assert!(
+                root().join(&path).exists(),
+                "{document}: {path} does not exist"
+            );
             seen += 1;
         }
     }

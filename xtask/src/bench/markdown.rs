@@ -88,22 +88,30 @@ fn cost_row(out: &mut String, program: &str, text: f64, variant: Variant, result
     );
 }
 
-/// The original's row holds the counts themselves, in millions.
+fn abbreviated(count: f64) -> String {
+    if count < 1e6 {
+        format!("{:.1} k", count / 1e3)
+    } else {
+        format!("{:.2} M", count / 1e6)
+    }
+}
+
+/// The original's row holds the counts themselves.
 fn quality_row(out: &mut String, program: &str, variant: Variant, results: &Results) {
     if variant == Variant::Original {
-        let millions = |metric| {
+        let count = |metric| {
             results
                 .get(variant, metric)
-                .map_or_else(String::new, |value| format!("{:.2} M", value / 1e6))
+                .map_or_else(String::new, abbreviated)
         };
         let _ = writeln!(
             out,
             "| {program} | {} | {} | {} | {} | {} | |",
             variant.name(),
-            millions(Metric::Instructions),
-            millions(Metric::Misses),
-            millions(Metric::Mispredicts),
-            millions(Metric::Taken)
+            count(Metric::Instructions),
+            count(Metric::Misses),
+            count(Metric::Mispredicts),
+            count(Metric::Taken)
         );
         return;
     }
