@@ -49,7 +49,7 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         let texts = (String::new(), String::new());
         findings.fail(Obligation::Pointers, "no-relocations", (None, None), texts, "code moved, but the old file has no static relocations: words that should have changed cannot be found");
     }
-    let (old_frames, new_frames) = read_frames(old, new, &old_code, &new_code, &mut findings);
+    let (old_frames, new_frames) = read_frames(old, new, (&old_code, &new_code), &claim, &mut findings);
     let (old_tables, new_tables) = rayon::join(
         || old_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(old, frames)),
         || new_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(new, frames)),
@@ -186,12 +186,12 @@ fn walk(cx: &Context<'_, '_>, roots: &[u64]) -> Harvest {
 fn read_frames<'d>(
     old: &Image<'d>,
     new: &Image<'d>,
-    old_code: &CodeView<'_>,
-    new_code: &CodeView<'_>,
+    (old_code, new_code): (&CodeView<'_>, &CodeView<'_>),
+    claim: &Claim<'_>,
     findings: &mut Findings,
 ) -> (Option<Frames<'d>>, Option<Frames<'d>>) {
-    let before = Frames::read(old, |addr| old_code.contains(addr));
-    let after = Frames::read(new, |addr| new_code.contains(addr));
+    let before = Frames::read(old, |addr| old_code.contains(addr), |addr| claim.to_new(addr));
+    let after = Frames::read(new, |addr| new_code.contains(addr), |addr| addr);
     let mut fail = |addr: Option<u64>, text: String, message: &str| {
         findings.fail(Obligation::Unwinding, "eh-frame", (addr, None), (String::new(), text), message);
     };

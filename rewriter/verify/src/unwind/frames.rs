@@ -57,11 +57,16 @@ pub(crate) struct Frames<'d> {
 }
 
 impl<'d> Frames<'d> {
-    /// Reads all records; `None` if the file has no `.eh_frame`.
+    /// Reads all records; `None` if the file has no `.eh_frame`. `routine` gives the new address of a
+    /// personality routine that a pointer names directly (static programs): such code may have moved.
     ///
     /// # Errors
     /// The first malformed record.
-    pub(crate) fn read(image: &Image<'d>, is_code: impl Fn(u64) -> bool) -> Result<Option<Self>, FrameError> {
+    pub(crate) fn read(
+        image: &Image<'d>,
+        is_code: impl Fn(u64) -> bool,
+        routine: impl Fn(u64) -> u64,
+    ) -> Result<Option<Self>, FrameError> {
         let Some((addr, data)) = find(image) else { return Ok(None) };
         let section_addr = |name| image.section(name).map_or(0, |(_, section)| section.addr);
         let bases = BaseAddresses::default()
@@ -80,12 +85,17 @@ impl<'d> Frames<'d> {
             frames: Vec::new(),
             records: Vec::new(),
         };
-        this.read_records(image, is_code).map_err(FrameError::Cfi)?;
+        this.read_records(image, is_code, routine).map_err(FrameError::Cfi)?;
         this.frames.sort_unstable_by_key(|frame| (frame.start, frame.end, frame.record));
         Ok(Some(this))
     }
 
-    fn read_records(&mut self, image: &Image<'d>, is_code: impl Fn(u64) -> bool) -> Result<(), gimli::Error> {
+    fn read_records(
+        &mut self,
+        image: &Image<'d>,
+        is_code: impl Fn(u64) -> bool,
+        routine: impl Fn(u64) -> u64,
+    ) -> Result<(), gimli::Error> {
         let mut by_offset: FxHashMap<usize, u32> = FxHashMap::default();
         let section = self.section;
         let bases = self.bases.clone();
@@ -98,7 +108,7 @@ impl<'d> Frames<'d> {
                     end = addr + cie.entry_len() as u64 + 4;
                     self.records.push(Record { addr, code: None });
                     by_offset.insert(cie.offset(), u32::try_from(self.cies.len()).unwrap_or(u32::MAX));
-                    let digest = cie_digest(&cie);
+                    let digest = cie_digest(&cie, &routine);
                     self.cies.push((cie, digest));
                 }
                 CieOrFde::Fde(partial) => {
@@ -218,7 +228,7 @@ impl<'d> Frames<'d> {
 }
 
 /// What a CIE says about all of its frames, apart from CFI.
-fn cie_digest(cie: &Cie<'_>) -> u64 {
+fn cie_digest(cie: &Cie<'_>, routine: &impl Fn(u64) -> u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     cie.return_address_register().0.hash(&mut hasher);
     cie.is_signal_trampoline().hash(&mut hasher);
@@ -226,7 +236,7 @@ fn cie_digest(cie: &Cie<'_>) -> u64 {
     match cie.personality() {
         None => 0u64.hash(&mut hasher),
         // An indirect pointer is told by the place it is read from: its content is data, see P2.
-        Some(Pointer::Direct(addr)) => (1u8, addr).hash(&mut hasher),
+        Some(Pointer::Direct(addr)) => (1u8, routine(addr)).hash(&mut hasher),
         Some(Pointer::Indirect(addr)) => (2u8, addr).hash(&mut hasher),
     }
     hasher.finish()
