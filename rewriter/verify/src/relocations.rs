@@ -110,8 +110,9 @@ impl StaticRelocations {
                     let end = ((chunk + 1) * CHUNK).min(relocations.len());
                     for relocation in (chunk * CHUNK..end).filter_map(|index| relocations.get(index)) {
                         if relocation.offset < ADDR_MAX {
+                            // lld writes symbol 0 where a section has no symbol: the bytes tell the place.
                             let is_place = || {
-                                symbols.and_then(|table| table.get(relocation.symbol as usize)).is_none_or(|symbol| {
+                                relocation.symbol == 0 || symbols.and_then(|table| table.get(relocation.symbol as usize)).is_none_or(|symbol| {
                                     symbol.is_defined() && symbol.kind() != elf::STT_TLS
                                         || symbol.section == elf::SHN_COMMON
                                 })

@@ -287,6 +287,11 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         // Between functions, padding may have given way to other code: what counts is behind it.
         let old_next = if is_last { self.behind_padding(old_next) } else { old_next };
         let in_code = self.cx.old_code.contains(old_next);
+        let is_call = matches!(decoded.flow, Flow::Call(_) | Flow::IndirectCall);
+        if is_last && is_call {
+            self.harvest.findings.checked.assumed_no_return += 1;
+            return None;
+        }
         if in_code && self.leads(old_next, new_next, old) {
             // Behind the last instruction there is padding up to the next function, a root itself,
             // or, in hand-written code, a part without a symbol.
@@ -295,8 +300,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             }
             return (!is_last).then_some(());
         }
-        let is_call = matches!(decoded.flow, Flow::Call(_) | Flow::IndirectCall);
-        if is_last && is_call || !in_code && (is_call || self.piece.is_same) {
+        if !in_code && (is_call || self.piece.is_same) {
             self.harvest.findings.checked.assumed_no_return += 1;
             return None;
         }
@@ -372,6 +376,15 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             return;
         }
         self.harvest.findings.checked.unwind_rows += 1;
+        // An old instruction that stands where it stood was not added: padding that stayed.
+        let stayed = cx.claim.to_new(new) == new
+            && cx.old_code.contains(new)
+            && self.same_bytes(new, new, usize::from(len))
+            && cx.old_tables.row(new) == cx.new_tables.row(new);
+        if stayed {
+            cx.glue_fits.insert(new);
+            return;
+        }
         let row = cx.new_tables.row(new);
         let last = cx.new_tables.row(new.saturating_add(u64::from(len.max(1)) - 1));
         if row == last && (row == cx.old_tables.row(next) || row == cx.old_tables.row(before)) {
