@@ -69,6 +69,8 @@ pub struct PlanOptions {
     pub seed: u64,
     /// Hot mode without a profile: treat every function as one that holds samples.
     pub hot_all: bool,
+    /// Move functions as one piece wherever that is possible: their unwind tables do not grow then.
+    pub whole_only: bool,
 }
 
 /// Counts of one function, parallel to its graph.
@@ -213,7 +215,8 @@ fn lay_function(
         || matches!(options.split, SplitChoice::All | SplitChoice::Random);
     let profiled = samples > 0
         && (options.block_order == BlockOrderChoice::ExtTsp || options.split == SplitChoice::Cold);
-    let relay = function.class == Class::Free && (stress || profiled || function.traits.must_relay);
+    let wanted = (stress || profiled) && !options.whole_only;
+    let relay = function.class == Class::Free && (wanted || function.traits.must_relay);
     if !relay {
         let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
         return Laid { plan: FunctionPlan::Whole { align }, hot_size: size, samples };
@@ -227,10 +230,15 @@ fn lay_function(
             inside_known: false,
         },
     };
-    if !counts.inside_known && !stress && !function.traits.must_relay {
+    let blind = !counts.inside_known && !stress;
+    if blind && !function.traits.must_relay {
         return Laid { plan: FunctionPlan::Whole { align: align.max(HOT_ALIGN) }, hot_size: size, samples };
     }
     let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
+    if options.whole_only || blind {
+        let kept = PlanOptions { block_order: BlockOrderChoice::Keep, split: SplitChoice::None, ..options.clone() };
+        return lay_blocks(&cfg, &counts, &kept, align, samples);
+    }
     lay_blocks(&cfg, &counts, options, align, samples)
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) proof: Option<Proof>,
     /// Functions that stay because their new code could not be written or proven, with the reason.
     pub(crate) contained: Vec<(FunctionId, String)>,
+    /// Functions moved as one piece, for want of room for program headers.
+    pub(crate) whole_only: bool,
 }
 
 /// Why there is no output.
@@ -54,7 +56,9 @@ pub(crate) fn back_end(
     options: &Options,
     stages: &mut Stages,
 ) -> Result<Outcome, Failure> {
-    let emit_options = EmitOptions { note: note(program, profile, options), no_map: options.no_map };
+    let mut emit_options =
+        EmitOptions { note: note(program, profile, options), no_map: options.no_map, may_move_headers: false };
+    let mut plan_options = options.plan.clone();
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
     let mut last: Option<Failure> = None;
@@ -66,10 +70,20 @@ pub(crate) fn back_end(
                 calls: &weights.calls,
                 counts: &counts,
             });
-            plan(program, weights.as_ref(), &options.plan, may_move)
+            plan(program, weights.as_ref(), &plan_options, may_move)
         });
         let output = match stages.run("emit", || emit(program, &plan, &emit_options)) {
             Ok(output) => output,
+            // Less to add needs less room; the table itself moves only when nothing else helps.
+            Err(EmitError::HeaderRoom) if !plan_options.whole_only && !emit_options.may_move_headers => {
+                plan_options.whole_only = true;
+                continue;
+            }
+            Err(EmitError::HeaderRoom) if !emit_options.may_move_headers => {
+                emit_options.may_move_headers = true;
+                plan_options = options.plan.clone();
+                continue;
+            }
             Err(error) => {
                 let culprit = culprit(program, &error);
                 match culprit {
@@ -82,11 +96,12 @@ pub(crate) fn back_end(
             }
         };
         if !options.verify {
-            return Ok(Outcome { output, plan, proof: None, contained });
+            return Ok(Outcome { output, plan, proof: None, contained, whole_only: plan_options.whole_only });
         }
         let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map))?;
         if proof.is_proven() {
-            return Ok(Outcome { output, plan, proof: Some(proof), contained });
+            let whole_only = plan_options.whole_only;
+            return Ok(Outcome { output, plan, proof: Some(proof), contained, whole_only });
         }
         let mut progress = false;
         for violation in &proof.violations {

@@ -30,6 +30,9 @@ pub enum EmitError {
     /// The unwind tables cannot be written.
     #[error("{0}")]
     Unwind(#[from] EmitUnwindError),
+    /// The program header table cannot grow where it stands.
+    #[error("the program header table has no room to grow: nothing that stands behind it may move")]
+    HeaderRoom,
     /// The file leaves no room for what must be added to it.
     #[error("no room for {what}: {why}")]
     Room {

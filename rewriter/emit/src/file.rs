@@ -18,6 +18,9 @@ pub struct EmitOptions {
     pub note: Vec<u8>,
     /// Leave the address map out of the file.
     pub no_map: bool,
+    /// Let the program header table move to the end of the file if it cannot grow where it stands.
+    /// Such a file runs everywhere, but `strip` (binutils 2.40) damages it.
+    pub may_move_headers: bool,
 }
 
 /// A finished output.
@@ -30,6 +33,8 @@ pub struct Output {
     pub dropped_sections: Vec<String>,
     /// Bytes of code in the appended segment.
     pub appended_code: u64,
+    /// The program header table moved; see [`EmitOptions::may_move_headers`].
+    pub moved_headers: bool,
 }
 
 const PAGE: u64 = 0x1000;
@@ -114,6 +119,9 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
         headers = room::find(program, more + 1);
     }
     if headers == Headers::Moved {
+        if !options.may_move_headers {
+            return Err(EmitError::HeaderRoom);
+        }
         ro_start = moved_table_start(image, ro_start, appended_code);
         read_only = ReadOnly { start: ro_start, end: ro_start };
         places = unwind_places(program, unwind.as_ref(), &mut read_only);
@@ -163,10 +171,11 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
     }
     assembly.store_unwind(&places, &unwind_bytes)?;
     let dropped_sections = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
+    let moved_headers = assembly.headers == Headers::Moved;
     let bytes = std::mem::take(&mut assembly.out);
     drop(assembly);
     drop(relocator);
-    Ok(Output { bytes, map: mapped.map, dropped_sections, appended_code })
+    Ok(Output { bytes, map: mapped.map, dropped_sections, appended_code, moved_headers })
 }
 
 fn loads<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a Segment> {

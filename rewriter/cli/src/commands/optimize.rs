@@ -238,6 +238,18 @@ fn summary(program: &Program<'_>, profile: Option<&Profile>, outcome: &Outcome, 
         (new_size as f64 / old_size as f64 - 1.0) * 100.0,
         outcome.output.appended_code
     );
+    if outcome.whole_only {
+        let _ = writeln!(
+            out,
+            "warning[EMT002]: the program header table has little room to grow: functions were moved as one piece"
+        );
+    }
+    if outcome.output.moved_headers {
+        let _ = writeln!(
+            out,
+            "warning[EMT003]: the program header table had to move: do not run strip on the output (llvm-strip works)"
+        );
+    }
     if !outcome.output.dropped_sections.is_empty() {
         let _ = writeln!(
             out,
@@ -290,6 +302,7 @@ fn plan_options(program: &Program<'_>, arguments: &Optimize) -> Result<PlanOptio
         split,
         seed: arguments.seed,
         hot_all: arguments.hot_all,
+        whole_only: false,
     })
 }
 
