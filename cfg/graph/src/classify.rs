@@ -200,7 +200,7 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     for fixups in program.fixups.iter() {
         let taken = || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
         for bound in taken().filter(|&target| is_boundary(program, target)) {
-            ranges.push((bound.saturating_sub(16), bound));
+            ranges.push(around(program, bound));
             ranges.extend(
                 taken()
                     .filter(|&other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE)
@@ -210,12 +210,19 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     }
     for data_ref in program.data_refs.iter().filter(|data_ref| data_ref.evidence != Evidence::Table) {
         if is_boundary(program, data_ref.target) {
-            ranges.push((data_ref.target.saturating_sub(16), data_ref.target));
+            ranges.push(around(program, data_ref.target));
         }
     }
     for (low, high) in ranges {
         pin_range(program, low, high, Reason::AddressArithmetic);
     }
+}
+
+/// From the end of what stands before a boundary to the start of what follows it: control may run from
+/// the one to the other (NOPs before an entry that are there to be patched).
+fn around(program: &Program<'_>, bound: u64) -> (u64, u64) {
+    let (start, end) = program.padding_at(bound).unwrap_or((bound, bound));
+    (start.saturating_sub(16), end)
 }
 
 /// Pins every function that overlaps `low..=high`.

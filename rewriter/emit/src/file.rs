@@ -68,9 +68,28 @@ struct Place {
 struct ReadOnly {
     start: u64,
     end: u64,
+    /// What a shorter `.eh_frame` leaves free of its old range: used first, it needs no segment.
+    slack: (u64, u64),
 }
 
 impl ReadOnly {
+    fn new(start: u64) -> Self {
+        Self { start, end: start, slack: (0, 0) }
+    }
+    /// Takes bytes from the slack if they fit there, else from the segment.
+    fn take_slack(&mut self, size: u64, align: u64, residue: u64) -> u64 {
+        let align = align.max(1);
+        let addr = self.slack.0 + (residue % align + align - self.slack.0 % align) % align;
+        if addr + size <= self.slack.1 {
+            self.slack.0 = addr + size;
+            return addr;
+        }
+        self.take(size, align, residue)
+    }
+    /// Whether that much fits into the slack, whatever its alignment.
+    const fn has_slack(&self, size: u64) -> bool {
+        self.slack.1 >= self.slack.0 + size + 16
+    }
     /// Takes `size` bytes whose address is `residue` modulo `align`.
     fn take(&mut self, size: u64, align: u64, residue: u64) -> u64 {
         let align = align.max(1);
@@ -110,11 +129,13 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
 
     let appended_code = placement.appended_size;
     let mut ro_start = (appended_start + appended_code).next_multiple_of(PAGE);
-    let mut read_only = ReadOnly { start: ro_start, end: ro_start };
+    let mut read_only = ReadOnly::new(ro_start);
     let mut places = unwind_places(program, unwind.as_ref(), &mut read_only);
     let more = u64::from(appended_code > 0) + u64::from(read_only.is_used());
     let mut headers = room::find(program, more);
-    if headers != (Headers::InPlace { block: None }) && !read_only.is_used() {
+    let block_fits_slack = matches!(&headers, Headers::InPlace { block: Some(block) }
+        if read_only.has_slack(block.end - block.start));
+    if headers != (Headers::InPlace { block: None }) && !read_only.is_used() && !block_fits_slack {
         // What makes room needs a segment of its own.
         headers = room::find(program, more + 1);
     }
@@ -123,7 +144,7 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
             return Err(EmitError::HeaderRoom);
         }
         ro_start = moved_table_start(image, ro_start, appended_code);
-        read_only = ReadOnly { start: ro_start, end: ro_start };
+        read_only = ReadOnly::new(ro_start);
         places = unwind_places(program, unwind.as_ref(), &mut read_only);
         let segments = image.segments().len() as u64 + u64::from(appended_code > 0) + 1;
         read_only.take(segments * 56, 8, 0);
@@ -135,7 +156,7 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
     }
     let moved_block = match &headers {
         Headers::InPlace { block: Some(block) } => {
-            let new = read_only.take(block.end - block.start, 16, block.start);
+            let new = read_only.take_slack(block.end - block.start, 16, block.start);
             Some((block.clone(), new))
         }
         _ => None,
@@ -244,6 +265,9 @@ fn unwind_places(program: &Program<'_>, unwind: Option<&UnwindPlan<'_>>, read_on
     }
     if eh_place.appended {
         eh_place.addr = read_only.take(need, align.max(8), 0);
+    } else {
+        let free = (eh_place.addr + need).next_multiple_of(16);
+        read_only.slack = (free, (eh_frame.addr + eh_frame.size).max(free));
     }
     if let Some(hdr) = &mut hdr_place
         && hdr.appended
@@ -251,7 +275,7 @@ fn unwind_places(program: &Program<'_>, unwind: Option<&UnwindPlan<'_>>, read_on
         hdr.addr = read_only.take(hdr.size, 4, 0);
     }
     let lsda = (unwind.lsda_size() > 0).then(|| Place {
-        addr: read_only.take(unwind.lsda_size(), unwind.lsda_align(), 0),
+        addr: read_only.take_slack(unwind.lsda_size(), unwind.lsda_align(), 0),
         size: unwind.lsda_size(),
         appended: true,
     });
@@ -526,8 +550,9 @@ impl Assembly<'_, '_> {
             let name = b".gcc_except_table.postlink";
             appended.push(NewSection::fresh(name, elf::SHT_PROGBITS, elf::SHF_ALLOC, lsda.addr, offset, lsda.size, 4));
         }
-        appended.sort_by_key(|section| section.addr);
         loaded.extend(appended);
+        // By address, as strip and objcopy expect it; the null section has address 0 and stays first.
+        loaded.sort_by_key(|section| section.addr);
         let at = rest
             .iter()
             .position(|section| matches!(section.kind, elf::SHT_SYMTAB | elf::SHT_STRTAB))

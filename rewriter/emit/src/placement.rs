@@ -131,6 +131,19 @@ fn moved_extents(program: &Program<'_>, plan: &Plan) -> Vec<(u64, u64)> {
         .functions
         .iter_enumerated()
         .filter(|(id, _)| !matches!(plan.functions.get(*id), Some(FunctionPlan::Stay)))
-        .map(|(_, function)| (function.start, function.end))
+        .map(|(id, function)| (function.start, end_with_padding(program, id)))
         .collect()
+}
+
+/// The end of a function that moves away, padding behind it included if nothing refers to it.
+fn end_with_padding(program: &Program<'_>, id: FunctionId) -> u64 {
+    let end = program.functions[id].end;
+    let Some(next) = program.functions.as_slice().get(id.index() + 1) else { return end };
+    let holds = |sorted: &[(u64, u64)]| {
+        let index = sorted.partition_point(|entry| entry.0 < end);
+        sorted.get(index).is_some_and(|entry| entry.0 < next.start)
+    };
+    let used = holds(&program.obstacles) || holds(&program.padding_entries);
+    let same_section = next.section == program.functions[id].section;
+    if used || !same_section { end } else { next.start }
 }

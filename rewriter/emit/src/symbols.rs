@@ -105,8 +105,32 @@ impl Context<'_, '_> {
             .map(|(fragment, &start)| (start, start + fragment.code.len() as u64))
             .find(|&(start, end)| new_value >= start && new_value < end)
             .map_or(new_value, |range| range.1);
-        let whole = symbol.value == function.start && symbol.size >= function.size();
-        if whole { end - new_value } else { symbol.size.min(end - new_value) }
+        if symbol.value == function.start && symbol.size >= function.size() {
+            return end - new_value;
+        }
+        // A symbol for a part of the function: up to the last of its bytes in the fragment.
+        let (old_start, old_end) = (symbol.value - function.start, symbol.value - function.start + symbol.size);
+        fragments
+            .iter()
+            .zip(starts.into_iter().flatten())
+            .flat_map(|(fragment, &start)| fragment.pieces.iter().map(move |piece| (start, piece)))
+            .filter(|(start, piece)| {
+                let new = start + u64::from(piece.new);
+                u64::from(piece.old) < old_end
+                    && u64::from(piece.old + piece.old_len) > old_start
+                    && new >= new_value
+                    && new < end
+            })
+            .map(|(start, piece)| {
+                let beyond = if piece.copied {
+                    u64::from(piece.old + piece.old_len).saturating_sub(old_end)
+                } else {
+                    0
+                };
+                start + u64::from(piece.new + piece.new_len) - beyond
+            })
+            .max()
+            .map_or(0, |last| last.saturating_sub(new_value))
     }
 }
 

@@ -259,6 +259,10 @@ fn find<'d>(image: &Image<'d>) -> Option<(u64, &'d [u8])> {
     {
         return Some((section.addr, image.section_data(section)));
     }
+    // With section headers, a header without table means that there is none.
+    if !image.sections().is_empty() {
+        return None;
+    }
     let hdr = image.segment(elf::PT_GNU_EH_FRAME)?;
     let bytes = image.bytes_at(hdr.vaddr, 8)?.first_chunk::<8>()?;
     // Version 1, eh_frame_ptr pcrel sdata4: the one form that linkers write.
