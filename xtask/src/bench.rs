@@ -104,16 +104,17 @@ fn measure(corpus: &Corpus, tool: &Tool, program: &Program, arguments: &Argument
     let bolt_all = program.size < arguments.bolt_all_below * 1_000_000;
     let built = variant::build(corpus, tool, program, rounds, bolt_all, &mut results)?;
     results.write(&program.name, &path)?;
+    let save = |results: &Results| results.write(&program.name, &path);
     for part in &arguments.parts {
         match part {
             Part::Cost => {}
-            Part::Misses => quality::misses(corpus, program, &built, &mut results)?,
-            Part::Branches => quality::branches(corpus, program, &built, &mut results)?,
+            Part::Misses => quality::misses(corpus, program, &built, &mut results, &save)?,
+            Part::Branches => quality::branches(corpus, program, &built, &mut results, &save)?,
             Part::Time => {
                 quality::time(corpus, program, &built, arguments.time_budget, &mut results)?
             }
         }
-        results.write(&program.name, &path)?;
+        save(&results)?;
     }
     for Built { path, .. } in built
         .iter()

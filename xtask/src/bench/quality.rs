@@ -11,12 +11,14 @@ use crate::process::{Result, accounts};
 const REPEAT_BELOW_SECONDS: f64 = 20.0;
 const REPEATS: usize = 3;
 
-/// Instructions, L1I misses and mispredicts, by cachegrind.
+/// Instructions, L1I misses and mispredicts, by cachegrind. `save` gets the results after every build: of clang, one takes
+/// minutes.
 pub(super) fn misses(
     corpus: &Corpus,
     program: &Program,
     built: &[Built],
     results: &mut Results,
+    save: &dyn Fn(&Results) -> Result<()>,
 ) -> Result<()> {
     for Built { variant, path } in built {
         let mut sums: [Vec<f64>; 3] = Default::default();
@@ -37,6 +39,7 @@ pub(super) fn misses(
         results.set(*variant, Metric::Instructions, instructions);
         results.set(*variant, Metric::Misses, misses);
         results.set(*variant, Metric::Mispredicts, mispredicts);
+        save(results)?;
         eprintln!("  {} cachegrind done", variant.name());
     }
     Ok(())
@@ -48,6 +51,7 @@ pub(super) fn branches(
     program: &Program,
     built: &[Built],
     results: &mut Results,
+    save: &dyn Fn(&Results) -> Result<()>,
 ) -> Result<()> {
     for Built { variant, path } in built {
         let mut taken = Vec::new();
@@ -57,6 +61,7 @@ pub(super) fn branches(
             Ok(())
         })?;
         results.set(*variant, Metric::Taken, taken);
+        save(results)?;
         eprintln!("  {} callgrind done", variant.name());
     }
     Ok(())
