@@ -334,6 +334,9 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
                     obstacles.push((at, start));
                 }
                 if !padding {
+                    // Data right in front of an entry may be found by counting back from it (type
+                    // hashes of -fsanitize=function, tables next to code).
+                    doubtful.push(start);
                     doubtful.extend(possible_targets(bytes, at));
                     gap_relocations(program, facts, at, start, &mut words, &mut doubtful);
                 }
@@ -412,7 +415,12 @@ fn ends(program: &mut Program<'_>) {
     for index in 0..program.functions.len() {
         let id = FunctionId::from_index(index);
         if program.functions[id].traits.falls_through {
-            if program.fallthrough_target(id).is_some() {
+            if is_prefix(program, id) {
+                let next = program.fallthrough_target(id).and_then(|next| program.function_at(next));
+                for both in next.into_iter().chain([id]) {
+                    lower(&mut program.functions[both], Class::Pinned, Reason::DataInCode);
+                }
+            } else if program.fallthrough_target(id).is_some() {
                 program.functions[id].traits.must_relay = true;
             } else {
                 lower(&mut program.functions[id], Class::Pinned, Reason::FallsOffTheEnd);
@@ -431,6 +439,18 @@ fn ends(program: &mut Program<'_>) {
             lower(&mut program.functions[id], Class::Pinned, Reason::ShortBranchOut);
         }
     }
+}
+
+/// Whether a few instructions that run into the next function are really data in front of its entry:
+/// without an FDE of their own (the type hashes of `-fsanitize=kcfi` are made to look like that).
+fn is_prefix(program: &Program<'_>, id: FunctionId) -> bool {
+    const MAX_PREFIX: u64 = 32;
+    let function = &program.functions[id];
+    let next_has_fde = program
+        .fallthrough_target(id)
+        .and_then(|next| program.function_at(next))
+        .is_some_and(|next| program.functions[next].fde.is_some());
+    function.size() <= MAX_PREFIX && function.fde.is_none() && next_has_fde
 }
 
 impl Program<'_> {

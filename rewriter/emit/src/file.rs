@@ -428,7 +428,7 @@ impl Assembly<'_, '_> {
             }
             self.store(new, &old);
         }
-        let (mut sections, dropped) = self.sections(places);
+        let (mut sections, dropped) = self.sections(places, options.no_map);
         let map_of_sections = headers::section_map(image.sections().len(), &sections);
         let appended_index = sections
             .iter()
@@ -506,7 +506,7 @@ impl Assembly<'_, '_> {
 
     /// The sections of the output, in order; those that are not loaded have no offset yet. Also the
     /// names of sections that are left out.
-    fn sections(&self, places: &UnwindPlaces) -> (Vec<NewSection>, Vec<String>) {
+    fn sections(&self, places: &UnwindPlaces, no_map: bool) -> (Vec<NewSection>, Vec<String>) {
         let image = self.program.image;
         let mut dropped = Vec::new();
         let mut loaded = Vec::new();
@@ -558,7 +558,9 @@ impl Assembly<'_, '_> {
             .position(|section| matches!(section.kind, elf::SHT_SYMTAB | elf::SHT_STRTAB))
             .unwrap_or(rest.len());
         let mut own = vec![NewSection::fresh(b".note.postlink", elf::SHT_NOTE, 0, 0, 0, 0, 4)];
-        own.push(NewSection::fresh(b".postlink.map", elf::SHT_PROGBITS, 0, 0, 0, 0, 1));
+        if !no_map {
+            own.push(NewSection::fresh(b".postlink.map", elf::SHT_PROGBITS, 0, 0, 0, 0, 1));
+        }
         rest.splice(at..at, own);
         loaded.extend(rest);
         (loaded, dropped)

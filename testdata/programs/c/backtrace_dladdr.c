@@ -1,4 +1,5 @@
 // backtrace() in every function of a chain, each frame named by dladdr: tables, symbols and .dynsym must agree.
+//@ whole: dladdr finds the cold part of a split function under no name, as with the compiler's own splitting
 //@ build: kinds=exec,pie,so
 //@ flags: -rdynamic -fno-optimize-sibling-calls -fasynchronous-unwind-tables -ldl
 //@ gdb: report

@@ -1,4 +1,5 @@
 // Patchable entries: NOPs before and at the entry, listed by address in a section that the program reads.
+//@ stays: NOPs before an entry run into it; both stay
 //@ build: tag=at-entry
 //@ flags: -fpatchable-function-entry=5
 //@ build: tag=before-entry

@@ -1,4 +1,5 @@
 // asm goto with a table of code addresses, relative and absolute, that another part of the program walks.
+//@ stays: places whose address is stored may bound a range; what stands around them stays
 #include "../program.h"
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 // backtrace() from destructors that run while an exception unwinds, from handlers and from constructors; names by dladdr.
+//@ whole: dladdr finds the cold part of a split function under no name, as with the compiler's own splitting
 //@ build: kinds=exec,pie,so
 //@ flags: -rdynamic -fno-optimize-sibling-calls -ldl
 #include "../program.h"

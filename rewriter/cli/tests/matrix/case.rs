@@ -16,6 +16,7 @@
 //! | `profile` | `instrumented`: counts from an instrumented run where llvm-bolt is installed |
 //! | `skip` | `COMPILER.KIND.LINKER reason`, `*` for any: a combination whose original does not work |
 //! | `stays` | a reason why no function of this program needs to move |
+//! | `whole` | a reason why only layouts that split no function are run |
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,7 @@ pub(crate) struct Case {
     pub(crate) gdb: Option<String>,
     pub(crate) instrumented: bool,
     pub(crate) stays: bool,
+    pub(crate) whole: bool,
     /// Compiler, kind and linker patterns.
     pub(crate) skip: Vec<[String; 3]>,
 }
@@ -128,6 +130,7 @@ pub(crate) fn parse(
         gdb: None,
         instrumented: false,
         stays: false,
+        whole: false,
         skip: Vec::new(),
     };
     let mut common = default_variant(language);
@@ -158,6 +161,7 @@ pub(crate) fn parse(
                 }
             }
             "stays" => case.stays = true,
+            "whole" => case.whole = true,
             _ if key == "gcc" || key == "clang" || KINDS.contains(&key) || LINKERS.contains(&key) => {
                 let variant = case.variants.last_mut().unwrap_or(&mut common);
                 variant.extra.entry(key.to_owned()).or_default().extend(words(value));
