@@ -1,6 +1,6 @@
 //! Whether a profile was taken on this very program.
 
-use postlink_cfg::{Program, build_cfg};
+use postlink_cfg::{Class, Program, build_cfg};
 use rayon::prelude::*;
 
 use crate::attach::{AttachStats, attach};
@@ -46,6 +46,8 @@ impl ShareOfCounts {
 pub fn staleness(profile: &Profile, program: &Program<'_>) -> ShareOfCounts {
     let attached = counted_functions(profile, program)
         .par_iter()
+        // Where an indirect jump of other code leads is not known, so its records prove nothing.
+        .filter(|&&id| program.functions[id].class == Class::Free)
         .map(|&id| attach(profile, program, &build_cfg(program, id)).1)
         .reduce(AttachStats::default, AttachStats::add);
     ShareOfCounts::of(profile, attached)

@@ -101,6 +101,20 @@ impl<'a, 'm> References<'a, 'm> {
         self.moved.iter().any(|moved| moved.start == old)
     }
 
+    /// Whether the relocation of the field at `field` names a section that ends at `target`: then the
+    /// end of that section is meant, not the start of what follows. Slow, and needed a few times per
+    /// program at most.
+    pub(crate) fn means_an_end(old: &Image<'_>, field: u64, target: u64) -> bool {
+        let tables = old.static_relocations().map(|(table, _)| table);
+        let relocation =
+            tables.flat_map(|table| old.rela_table(table).iter()).find(|relocation| relocation.offset == field);
+        let symbol = relocation.and_then(|relocation| old.symtab()?.get(relocation.symbol as usize));
+        symbol.filter(|symbol| symbol.is_defined()).is_some_and(|symbol| {
+            let section = old.sections().get(usize::from(symbol.section));
+            section.is_some_and(|section| section.is_alloc() && section.addr + section.size == target)
+        })
+    }
+
     /// A pointer into `.eh_frame` marks the record from which on an unwinder reads
     /// (`__register_frame_info`): the new one must start at the same record.
     fn frame_record(&self, old: u64) -> Option<u64> {

@@ -241,13 +241,15 @@ fn summary(program: &Program<'_>, profile: Option<&Profile>, outcome: &Outcome, 
     if outcome.whole_only {
         let _ = writeln!(
             out,
-            "warning[EMT002]: the program header table has little room to grow: functions were moved as one piece"
+            "warning[{}]: the program header table has little room to grow: functions were moved as one piece",
+            "EMT002"
         );
     }
     if outcome.output.moved_headers {
         let _ = writeln!(
             out,
-            "warning[EMT003]: the program header table had to move: do not run strip on the output (llvm-strip works)"
+            "warning[{}]: the program header table had to move: do not run strip on the output (llvm-strip works)",
+            "EMT003"
         );
     }
     if !outcome.output.dropped_sections.is_empty() {

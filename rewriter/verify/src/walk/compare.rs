@@ -1,6 +1,7 @@
 //! One old instruction against one new instruction.
 
 use super::{Mismatch, Walker};
+use crate::references::References;
 use crate::decode::{Decoded, Flow, PcRelative};
 use crate::relocations::FieldKind;
 
@@ -103,7 +104,11 @@ impl Walker<'_, '_, '_> {
             (Some(memory), Some(other)) if memory.at == other.at => {
                 self.harvest.findings.checked.operands += 1;
                 open |= 0xf << memory.at;
-                if !cx.references.fits(memory.target, other.target) {
+                let is_end = || {
+                    let field = old + u64::from(memory.at);
+                    memory.target == other.target && References::means_an_end(cx.old, field, memory.target)
+                };
+                if !cx.references.fits(memory.target, other.target) && !is_end() {
                     return Err(mismatch("memory-operand", "the PC-relative operand does not lead to the mapped address"));
                 }
             }
