@@ -40,7 +40,7 @@ pub enum Terminator {
     },
     /// A jump through a register or memory, part of the copied bytes.
     IndirectJump,
-    /// Control does not go on: return, trap, or a call that never returns.
+    /// Control does not go on: return, or a trap or call at the end of the function.
     Stop,
 }
 
@@ -146,7 +146,8 @@ pub fn build_cfg(program: &Program<'_>, id: FunctionId) -> FunctionCfg {
                 }
                 leaders.push(at);
             }
-            Flow::IndirectJump | Flow::Return | Flow::Trap => leaders.push(at),
+            // A trap ends no block: a handler may resume behind it.
+            Flow::IndirectJump | Flow::Return => leaders.push(at),
             _ => {}
         }
     }
@@ -239,7 +240,7 @@ impl Builder<'_, '_> {
                         terminator = Some((inst_at, Terminator::Branch { at: inst_at, form, taken, fall }));
                     }
                     Flow::IndirectJump => terminator = Some((at, Terminator::IndirectJump)),
-                    Flow::Return | Flow::Trap => terminator = Some((at, Terminator::Stop)),
+                    Flow::Return => terminator = Some((at, Terminator::Stop)),
                     _ => {}
                 }
                 kept = at;

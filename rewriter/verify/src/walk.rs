@@ -253,7 +253,9 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         }
         self.push_targets(old, decoded);
         // A trap between functions is padding: a place to which a case that cannot happen leads.
-        if !has_next(decoded.flow) || !self.extent.is_function && bytes == [0xcc] {
+        // A handler may resume behind a trap inside of a function.
+        let resumes = matches!(bytes, [0x0f, 0x0b] | [0xf4]) && self.extent.is_function && old_next < self.extent.end;
+        if !has_next(decoded.flow) && !resumes || !self.extent.is_function && bytes == [0xcc] {
             return None;
         }
         // `call` over constants in its own function, to a `pop`: what follows is no code.

@@ -1,4 +1,5 @@
 // A table of faulting instructions and their fixups, as kernels and virtual machines have: the handler sends RIP elsewhere.
+//@ stays: so few functions that most are bounds of ranges
 #define _GNU_SOURCE
 #include "../program.h"
 #include <signal.h>

@@ -1,4 +1,5 @@
 // Direct threaded code: a first call exports the labels, the program on the heap holds code addresses.
+//@ stays: labels are values in one function, and there are few others
 #include "../program.h"
 #include <stdio.h>
 #include <stdlib.h>

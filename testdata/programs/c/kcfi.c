@@ -1,4 +1,5 @@
 // Type hashes before the entry of each function, checked by every indirect call: prefix data moves with its function.
+//@ stays: type hashes stand in front of entries; where there are few others, nothing moves
 //@ build: compilers=clang
 //@ flags: -fsanitize=kcfi
 #include "../program.h"

@@ -138,7 +138,13 @@ pub(crate) fn gdb_frames(run: &Line, function: &str, logs: &Path) -> Result<Vec<
         let rest = rest
             .split_once(" in ")
             .map_or(rest, |(address, rest)| if address.starts_with("0x") { rest } else { address });
-        frames.push(rest.split(" (").next().unwrap_or_default().to_owned());
+        // gdb marks parts of a function that stand apart; what called main is of no interest.
+        let name = rest.split(" (").next().unwrap_or_default().replace("[cold]", "");
+        let is_main = name == "main";
+        frames.push(name);
+        if is_main {
+            break;
+        }
     }
     if frames.is_empty() {
         return Err(format!("gdb shows no frames\n{}\n{}", line.shell(), finished.excerpt()));

@@ -147,7 +147,12 @@ impl Walker<'_, '_, '_> {
             self.harvest.findings.checked.operands += 1;
             let mask = if field.kind().width() == 4 { 0xffff_ffff } else { u64::MAX };
             let keeps = new_value == value && field.kind().is_absolute() && cx.references.may_keep(target);
-            if new_value != expected & mask && !keeps {
+            let is_end = || {
+                new_value == value
+                    && field.kind().is_absolute()
+                    && References::means_an_end(cx.old, field.addr(), target)
+            };
+            if new_value != expected & mask && !keeps && !is_end() {
                 return Err(mismatch("absolute-operand", "the operand does not hold the mapped address"));
             }
             open |= ((1u32 << field.kind().width()) - 1).wrapping_shl(u32::try_from(at).unwrap_or(0)) as u16;
