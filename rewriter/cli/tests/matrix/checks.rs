@@ -140,6 +140,7 @@ pub(crate) fn gdb_frames(run: &Line, function: &str, logs: &Path) -> Result<Vec<
             .map_or(rest, |(address, rest)| if address.starts_with("0x") { rest } else { address });
         // gdb marks parts of a function that stand apart; what called main is of no interest.
         let name = rest.split(" (").next().unwrap_or_default().replace("[cold]", "");
+        let name = name.split(".cold").next().unwrap_or_default().to_owned();
         let is_main = name == "main";
         frames.push(name);
         if is_main {
