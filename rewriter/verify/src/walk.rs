@@ -254,7 +254,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         self.push_targets(old, decoded);
         // A trap between functions is padding: a place to which a case that cannot happen leads.
         // A handler may resume behind a trap inside of a function.
-        let resumes = matches!(bytes, [0x0f, 0x0b] | [0xf4]) && self.extent.is_function && old_next < self.extent.end;
+        let resumes = is_trap(bytes) && self.extent.is_function && old_next < self.extent.end;
         if !has_next(decoded.flow) && !resumes || !self.extent.is_function && bytes == [0xcc] {
             return None;
         }
@@ -443,6 +443,13 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             message: message.to_owned(),
         });
     }
+}
+
+/// `ud0`, `ud1`, `ud2` or `hlt`, by their opcodes behind any prefixes.
+fn is_trap(bytes: &[u8]) -> bool {
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let at = bytes.iter().take_while(|byte| is_prefix(byte)).count();
+    matches!(bytes.get(at..), Some([0x0f, 0x0b | 0xb9 | 0xff, ..] | [0xf4, ..]))
 }
 
 /// Whether control may go on behind the instruction.
