@@ -617,8 +617,10 @@ impl Assembly<'_, '_> {
                 // A section that is not loaded has a new place in the file.
                 sections.iter().find_map(|section| {
                     let old = image.sections().get(section.old_index?)?;
-                    let inside = data_ref.file_offset >= old.offset && data_ref.file_offset < old.offset + old.size;
-                    inside.then(|| data_ref.file_offset - old.offset + section.offset)
+                    let inside = data_ref.file_offset >= old.offset && data_ref.file_offset - old.offset < old.size;
+                    // .bss has a size but no bytes in the file: its offsets are those of what follows.
+                    let in_file = !old.is_alloc() && old.kind != elf::SHT_NOBITS;
+                    (inside && in_file).then(|| data_ref.file_offset - old.offset + section.offset)
                 })
             };
             let Some(offset) = offset.and_then(|offset| usize::try_from(offset).ok()) else { continue };
