@@ -26,5 +26,5 @@ pub use functions::{CallArc, FunctionNode, FunctionOrder, order_functions};
 pub use planner::{
     BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, SplitChoice, WeightedCall, Weights, plan,
 };
-pub use plan::{FragmentPlan, FunctionPlan, Mode, Placed, Plan, Temperature};
+pub use plan::{FragmentPlan, FunctionPlan, Mode, Placed, Plan};
 pub use split::{Split, SplitParams, split_blocks, split_blocks_with_params};

@@ -12,15 +12,6 @@ pub enum Mode {
     Hot,
 }
 
-/// How warm a fragment is; hotter ones stand together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Temperature {
-    /// Holds samples.
-    Hot,
-    /// Belongs to a function that holds samples, or has none itself.
-    Cold,
-}
-
 /// Blocks of one function that stay together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FragmentPlan {

@@ -185,7 +185,7 @@ pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result
         eh_records: unwind_bytes.record_map.clone(),
         moved_data: moved_data(image, &assembly, &places),
     };
-    assembly.fill_vacated(plan);
+    assembly.fill_vacated();
     code::write(program, plan, &assembled, &placement, &relocator, |addr, bytes| assembly.store(addr, bytes))?;
     if plan.mode == postlink_layout::Mode::Hot {
         assembly.entry_jumps(plan, &relocator);
@@ -349,7 +349,7 @@ impl Assembly<'_, '_> {
     }
 
     /// Old code that moved away becomes traps.
-    fn fill_vacated(&mut self, _plan: &Plan) {
+    fn fill_vacated(&mut self) {
         for &(start, end) in &self.placement.vacated {
             let Some(offset) = self.offset_of(start) else { continue };
             let size = usize::try_from(end - start).unwrap_or(0);
