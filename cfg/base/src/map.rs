@@ -1,6 +1,6 @@
 //! The address map: where every byte of moved code went.
 
-use crate::{NewAddr, OldAddr};
+use crate::{AddressIndex, NewAddr, OldAddr};
 
 /// How the bytes of one range correspond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,7 @@ impl MapRange {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressMap {
     ranges: Vec<MapRange>,
+    index: AddressIndex,
 }
 
 /// Why bytes are no address map.
@@ -96,7 +97,7 @@ impl AddressMap {
             joined.push(range);
         }
         joined.shrink_to_fit();
-        Ok(Self { ranges: joined })
+        Ok(Self::indexed(joined))
     }
 
     /// All ranges, sorted by old address.
@@ -106,7 +107,7 @@ impl AddressMap {
 
     /// The range that holds `old`.
     pub fn range_of(&self, old: OldAddr) -> Option<&MapRange> {
-        let index = self.ranges.partition_point(|range| range.old <= old).checked_sub(1)?;
+        let index = self.index.last_at_or_below(&self.ranges, old.raw(), |range| range.old.raw())?;
         self.ranges.get(index).filter(|range| old < range.old_end())
     }
 
@@ -176,7 +177,12 @@ impl AddressMap {
             new_end = new_end_of(&range);
             ranges.push(range);
         }
-        Ok(Self { ranges })
+        Ok(Self::indexed(ranges))
+    }
+
+    fn indexed(ranges: Vec<MapRange>) -> Self {
+        let index = AddressIndex::new(ranges.len(), |position| ranges.get(position).map_or(0, |range| range.old.raw()));
+        Self { ranges, index }
     }
 }
 

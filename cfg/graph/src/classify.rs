@@ -1,10 +1,11 @@
 //! Free, rigid or pinned: what may happen to each function, and the labels inside them.
 
 use postlink_base::Id;
+use rayon::prelude::*;
 
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Extent, is_padding};
-use crate::program::{find_function, sorted_range};
+use crate::program::sorted_range;
 use crate::recover::LandingPads;
 use crate::scan::{Scan, possible_targets};
 use crate::{Class, DataRef, DataRefKind, Evidence, FixupKind, Function, FunctionId, Program, Reason};
@@ -42,13 +43,13 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     ends(program);
     let mut interior: Vec<(u64, DataRefKind)> = program
         .data_refs
-        .iter()
+        .par_iter()
         .filter(|data_ref| {
             program.function_at(data_ref.target).is_some_and(|id| program.functions[id].start != data_ref.target)
         })
         .map(|data_ref| (data_ref.target, data_ref.kind))
         .collect();
-    interior.sort_unstable();
+    interior.par_sort_unstable();
     interior.dedup();
     program.interior_data_targets = interior;
 }
@@ -85,7 +86,7 @@ fn unwind_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         if fde.dead || fde.pc_end <= fde.pc_begin {
             continue;
         }
-        let Some(id) = find_function(program.functions.as_slice(), fde.pc_begin) else { continue };
+        let Some(id) = program.function_at(fde.pc_begin) else { continue };
         let rest_is_padding = {
             let function = &program.functions[id];
             fde.pc_end >= function.end || {
@@ -118,7 +119,7 @@ fn unwind_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         }
     }
     for pad in foreign_pads {
-        if let Some(id) = find_function(program.functions.as_slice(), pad) {
+        if let Some(id) = program.function_at(pad) {
             lower(&mut program.functions[id], Class::Pinned, Reason::LsdaNotUnderstood);
         }
     }
@@ -196,23 +197,25 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
             None => program.padding_at(target).is_some(),
         }
     };
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for fixups in program.fixups.iter() {
-        let taken = || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
-        for bound in taken().filter(|&target| is_boundary(program, target)) {
-            ranges.push(around(program, bound));
-            ranges.extend(
-                taken()
-                    .filter(|&other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE)
-                    .map(|other| (other.min(bound), other.max(bound))),
-            );
-        }
-    }
-    for data_ref in program.data_refs.iter().filter(|data_ref| data_ref.evidence != Evidence::Table) {
-        if is_boundary(program, data_ref.target) {
-            ranges.push(around(program, data_ref.target));
-        }
-    }
+    let seen: &Program<'_> = program;
+    let mut ranges: Vec<(u64, u64)> = seen
+        .fixups
+        .as_slice()
+        .par_iter()
+        .flat_map_iter(|fixups| {
+            let taken = || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
+            taken().filter(|&target| is_boundary(seen, target)).flat_map(move |bound| {
+                let near = taken().filter(move |other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE);
+                near.map(move |other| (other.min(bound), other.max(bound))).chain([around(seen, bound)])
+            })
+        })
+        .collect();
+    ranges.par_extend(
+        seen.data_refs
+            .par_iter()
+            .filter(|data_ref| data_ref.evidence != Evidence::Table && is_boundary(seen, data_ref.target))
+            .map(|data_ref| around(seen, data_ref.target)),
+    );
     for (low, high) in ranges {
         pin_range(program, low, high, Reason::AddressArithmetic);
     }
@@ -234,71 +237,93 @@ fn pin_range(program: &mut Program<'_>, low: u64, high: u64, reason: Reason) {
     }
 }
 
-/// Labels: every place inside a function that something else refers to.
-fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
-    let mut labels: Vec<u64> = program.landing_pads.clone();
-    let mut lowered: Vec<(FunctionId, Class, Reason)> = Vec::new();
-    let mut refer = |program: &Program<'_>, target: u64, from: Option<(FunctionId, FixupKind)>, symbol: bool| {
-        let Some(id) = program.function_at(target) else { return };
-        let function = &program.functions[id];
-        if function.start == target {
-            return;
+/// What a reference into the middle of a function means for it.
+enum Referred {
+    /// A place that its graph must have a block at.
+    Label(u64),
+    Lower(FunctionId, Class, Reason),
+}
+
+/// Looks at one reference; `from` is the function and operand that it stands in, if it stands in code. A symbol
+/// refers to nothing by itself.
+fn refer(
+    program: &Program<'_>,
+    target: u64,
+    from: Option<(FunctionId, FixupKind)>,
+    symbol: bool,
+) -> impl Iterator<Item = Referred> + use<> {
+    let inside = program.function_at(target).filter(|&id| program.functions[id].start != target);
+    let (label, lowered) = match inside {
+        None => (None, None),
+        Some(id) if !program.inst_starts.get(target) => {
+            (None, (!symbol).then_some((id, Class::Rigid, Reason::ReferenceIntoInstruction)))
         }
-        if !program.inst_starts.get(target) {
-            if !symbol {
-                lowered.push((id, Class::Rigid, Reason::ReferenceIntoInstruction));
-            }
-            return;
-        }
-        labels.push(target);
-        match from {
-            Some((source, _)) if source == id => {}
-            // A lea of a place inside another function: a label used as a value.
-            Some((_, FixupKind::Address | FixupKind::Abs32 | FixupKind::Abs32S | FixupKind::Delta64)) => {
-                lowered.push((id, Class::Rigid, Reason::InteriorAddressTaken));
-            }
-            Some((_, FixupKind::Memory | FixupKind::Pc64 | FixupKind::Pc32Field)) => {
-                lowered.push((id, Class::Pinned, Reason::DataInCode));
-            }
-            _ => {}
+        Some(id) => {
+            let lowered = match from {
+                Some((source, _)) if source == id => None,
+                // A lea of a place inside another function: a label used as a value.
+                Some((_, FixupKind::Address | FixupKind::Abs32 | FixupKind::Abs32S | FixupKind::Delta64)) => {
+                    Some((id, Class::Rigid, Reason::InteriorAddressTaken))
+                }
+                Some((_, FixupKind::Memory | FixupKind::Pc64 | FixupKind::Pc32Field)) => {
+                    Some((id, Class::Pinned, Reason::DataInCode))
+                }
+                _ => None,
+            };
+            (Some(target), lowered)
         }
     };
-    for (id, fixups) in program.fixups.iter_enumerated() {
-        for fixup in fixups {
-            refer(program, fixup.target, Some((id, fixup.kind)), false);
+    let lowered = lowered.map(|(id, class, reason)| Referred::Lower(id, class, reason));
+    label.map(Referred::Label).into_iter().chain(lowered)
+}
+
+/// Labels: every place inside a function that something else refers to.
+fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    let seen: &Program<'_> = program;
+    let mut found: Vec<Referred> = seen
+        .fixups
+        .as_slice()
+        .par_iter()
+        .enumerate()
+        .flat_map_iter(|(index, fixups)| {
+            let id = FunctionId::from_index(index);
+            fixups.iter().flat_map(move |fixup| refer(seen, fixup.target, Some((id, fixup.kind)), false))
+        })
+        .collect();
+    found.par_extend(seen.data_refs.par_iter().flat_map_iter(|data_ref| refer(seen, data_ref.target, None, false)));
+    found.par_extend(facts.symbol_addrs.par_iter().flat_map_iter(|&addr| refer(seen, addr, None, true)));
+    found.extend(refer(seen, seen.image.header().entry, None, false));
+    let mut labels: Vec<u64> = program.landing_pads.clone();
+    for referred in found {
+        match referred {
+            Referred::Label(label) => labels.push(label),
+            Referred::Lower(id, class, reason) => lower(&mut program.functions[id], class, reason),
         }
     }
-    for data_ref in &program.data_refs {
-        refer(program, data_ref.target, None, false);
-    }
-    for &addr in facts.symbol_addrs {
-        refer(program, addr, None, true);
-    }
-    refer(program, program.image.header().entry, None, false);
-    labels.sort_unstable();
+    labels.par_sort_unstable();
     labels.dedup();
     program.labels = labels;
-    for (id, class, reason) in lowered {
-        lower(&mut program.functions[id], class, reason);
-    }
 }
 
 /// What stands between the functions: padding is free space; anything else stays, and what it might
 /// refer to if it were code stays too.
 fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     // Places that control may go to, and places whose address is taken.
-    let mut entered: Vec<u64> = Vec::new();
-    let mut referenced: Vec<u64> = Vec::new();
-    for fixup in program.fixups.iter().flat_map(|fixups| fixups.iter()) {
-        if in_gap(program, fixup.target) {
+    let seen: &Program<'_> = program;
+    let from_code = seen.fixups.as_slice().par_iter().flat_map_iter(|fixups| {
+        fixups.iter().filter(|fixup| in_gap(seen, fixup.target)).map(|fixup| {
             let branch = matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
-            if branch { entered.push(fixup.target) } else { referenced.push(fixup.target) }
-        }
-    }
-    for data_ref in program.data_refs.iter().filter(|data_ref| in_gap(program, data_ref.target)) {
-        let table = data_ref.evidence == Evidence::Table;
-        if table { entered.push(data_ref.target) } else { referenced.push(data_ref.target) }
-    }
+            (branch, fixup.target)
+        })
+    });
+    let from_data = seen
+        .data_refs
+        .par_iter()
+        .filter(|data_ref| in_gap(seen, data_ref.target))
+        .map(|data_ref| (data_ref.evidence == Evidence::Table, data_ref.target));
+    let (entered, referenced): (Vec<_>, Vec<_>) = from_code.chain(from_data).partition(|&(enters, _)| enters);
+    let addresses = |list: Vec<(bool, u64)>| list.into_iter().map(|(_, addr)| addr).collect::<Vec<u64>>();
+    let (mut entered, mut referenced) = (addresses(entered), addresses(referenced));
     let run_off = program.functions.iter().filter(|function| function.traits.falls_through);
     entered.extend(run_off.map(|function| function.end).filter(|&end| in_gap(program, end)));
     entered.sort_unstable();

@@ -1,6 +1,6 @@
 //! What recovery knows about the whole program.
 
-use postlink_base::{IndexVec, define_id};
+use postlink_base::{AddressIndex, IndexVec, define_id};
 use postlink_image::{EhFrame, Image, SymbolTable};
 
 use crate::Reason;
@@ -235,6 +235,8 @@ pub struct Program<'d> {
     pub eh_frame: Option<EhFrame>,
     /// All functions.
     pub functions: IndexVec<FunctionId, Function>,
+    /// Finds a function by address.
+    pub(crate) function_index: AddressIndex,
     /// Outward fixups of each function, sorted by offset.
     pub fixups: IndexVec<FunctionId, Box<[Fixup]>>,
     /// References from data, sorted by file offset.
@@ -261,7 +263,7 @@ pub struct Program<'d> {
 impl<'d> Program<'d> {
     /// The function that holds `addr`.
     pub fn function_at(&self, addr: u64) -> Option<FunctionId> {
-        find_function(self.functions.as_slice(), addr)
+        find_function(self.functions.as_slice(), &self.function_index, addr)
     }
 
     /// Interior labels of a function.
@@ -282,7 +284,7 @@ impl<'d> Program<'d> {
     pub(crate) fn padding_at(&self, addr: u64) -> Option<(u64, u64)> {
         let section = self.image.sections().get(self.image.exec_section_at(addr)?)?;
         let functions = self.functions.as_slice();
-        let next = functions.partition_point(|function| function.start <= addr);
+        let next = self.function_index.last_at_or_below(functions, addr, |function| function.start).map_or(0, |last| last + 1);
         let before = next.checked_sub(1).and_then(|index| functions.get(index));
         let start = before.map_or(section.addr, |function| function.end.max(section.addr));
         let section_end = section.addr + section.size;
@@ -321,8 +323,9 @@ impl<'d> Program<'d> {
     }
 }
 
-pub(crate) fn find_function(functions: &[Function], addr: u64) -> Option<FunctionId> {
-    let index = functions.partition_point(|function| function.start <= addr).checked_sub(1)?;
+/// The function that holds `addr`; `index` is the one of `functions`.
+pub(crate) fn find_function(functions: &[Function], index: &AddressIndex, addr: u64) -> Option<FunctionId> {
+    let index = index.last_at_or_below(functions, addr, |function| function.start)?;
     let function = functions.get(index)?;
     function.contains(addr).then(|| FunctionId(u32::try_from(index).unwrap_or(u32::MAX)))
 }

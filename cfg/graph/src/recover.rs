@@ -1,6 +1,6 @@
 //! The front end in one function.
 
-use postlink_base::{Id, IndexVec};
+use postlink_base::{AddressIndex, Id, IndexVec};
 use postlink_image::{EhFrame, Image, Lsda, UnwindError};
 use rayon::prelude::*;
 
@@ -58,10 +58,13 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let inline_words: Vec<u64> = facts.iter().flat_map(|scan| scan.inline_words.iter().copied()).collect();
     let data = data_refs::collect(image, &got_slots, &inline_words);
 
+    let starts: Vec<u64> = functions.iter().map(|function| function.start).collect();
+    let function_index = AddressIndex::new(starts.len(), |index| starts.get(index).copied().unwrap_or(0));
     let mut program = Program {
         image,
         eh_frame,
         functions,
+        function_index,
         fixups,
         data_refs: data.refs,
         interior_data_targets: Vec::new(),
@@ -79,6 +82,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let is_padding = |addr: u64| program.padding_at(addr).is_some();
     let context = tables::Context {
         functions: program.functions.as_slice(),
+        function_index: &program.function_index,
         fixups: program.fixups.as_slice(),
         inst_starts: &program.inst_starts,
         roots: &roots,
@@ -87,7 +91,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     };
     let found = tables::find(&context, &data.pc32);
     program.tables = found.tables;
-    program.tables.extend(tables::absolute_tables(program.functions.as_slice(), &program.data_refs));
+    program.tables.extend(tables::absolute_tables(&program));
     program.tables.sort_unstable_by_key(|table| table.base);
     program.data_refs.extend(found.refs);
     program.data_refs.extend(found.dead_entries);

@@ -6,12 +6,13 @@
 //! to an instruction of the function, of its parent or `.cold` part, to padding between functions (an
 //! entry that is never taken), or to a function's entry (tables of relative function pointers).
 
-use postlink_base::Id;
+use postlink_base::{AddressIndex, Id};
+use rayon::prelude::*;
 
 use crate::bits::InstStarts;
 use crate::data_refs::Pc32Word;
 use crate::program::find_function;
-use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable};
+use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program};
 
 /// Entries of one table that are looked at; more is no jump table.
 const MAX_ENTRIES: u64 = 1 << 20;
@@ -28,6 +29,7 @@ pub(crate) struct Tables {
 
 pub(crate) struct Context<'a> {
     pub(crate) functions: &'a [Function],
+    pub(crate) function_index: &'a AddressIndex,
     pub(crate) fixups: &'a [Box<[Fixup]>],
     pub(crate) inst_starts: &'a InstStarts,
     /// The topmost parent of each function.
@@ -44,7 +46,7 @@ impl Context<'_> {
 
     /// Whether an entry of a table that `owner` reads may lead to `target`.
     fn may_lead_to(&self, owner: FunctionId, target: u64) -> Lead {
-        if let Some(id) = find_function(self.functions, target) {
+        if let Some(id) = find_function(self.functions, self.function_index, target) {
             let function = self.functions.get(id.index());
             if function.is_some_and(|function| function.start == target) {
                 return Lead::Code;
@@ -112,15 +114,21 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
 
 /// Addresses that a `lea` takes and that hold a PC-relative word, with the functions that do.
 fn bases(context: &Context<'_>, words: &[Pc32Word]) -> Vec<(u64, FunctionId)> {
-    let mut bases = Vec::new();
-    for (index, fixups) in context.fixups.iter().enumerate() {
-        for fixup in fixups.iter().filter(|fixup| fixup.kind == FixupKind::Address) {
-            if words.binary_search_by_key(&fixup.target, |word| word.addr).is_ok() {
-                bases.push((fixup.target, FunctionId::from_index(index)));
-            }
-        }
-    }
-    bases.sort_unstable();
+    let word_index = AddressIndex::new(words.len(), |index| words.get(index).map_or(0, |word| word.addr));
+    let holds_word = |addr: u64| {
+        let last = word_index.last_at_or_below(words, addr, |word| word.addr).and_then(|index| words.get(index));
+        last.is_some_and(|word| word.addr == addr)
+    };
+    let mut bases: Vec<(u64, FunctionId)> = context
+        .fixups
+        .par_iter()
+        .enumerate()
+        .flat_map_iter(|(index, fixups)| {
+            let taken = fixups.iter().filter(|fixup| fixup.kind == FixupKind::Address && holds_word(fixup.target));
+            taken.map(move |fixup| (fixup.target, FunctionId::from_index(index)))
+        })
+        .collect();
+    bases.par_sort_unstable();
     bases.dedup();
     bases
 }
@@ -135,7 +143,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
     let free: Vec<Pc32Word> =
         words.iter().zip(claimed).filter(|(_, claimed)| !**claimed).map(|(word, _)| *word).collect();
     let is_entry = |target: u64| {
-        find_function(context.functions, target)
+        find_function(context.functions, context.function_index, target)
             .and_then(|id| context.functions.get(id.index()))
             .is_some_and(|function| function.start == target)
     };
@@ -181,12 +189,13 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
 
 /// Tables of absolute addresses: runs of 8-byte words that lead into the middle of one function that
 /// has an indirect jump. Their entries are ordinary references; the table itself is for readers.
-pub(crate) fn absolute_tables(functions: &[Function], refs: &[DataRef]) -> Vec<JumpTable> {
+pub(crate) fn absolute_tables(program: &Program<'_>) -> Vec<JumpTable> {
+    let (functions, refs) = (&program.functions, &program.data_refs);
     let mut tables: Vec<JumpTable> = Vec::new();
     let mut open: Option<(u64, JumpTable)> = None;
     for data_ref in refs.iter().filter(|data_ref| data_ref.kind == DataRefKind::Abs64 && data_ref.addr != 0) {
-        let owner = find_function(functions, data_ref.target).filter(|id| {
-            functions.get(id.index()).is_some_and(|function| {
+        let owner = program.function_at(data_ref.target).filter(|&id| {
+            functions.get(id).is_some_and(|function| {
                 function.traits.indirect_jump && function.start != data_ref.target
             })
         });
