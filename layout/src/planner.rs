@@ -2,7 +2,7 @@
 
 use postlink_base::{Id, IndexVec};
 use postlink_cfg::{
-    BlockId, Class, DataRef, EdgeKind, FixupKind, FunctionCfg, FunctionId, Program, Terminator, build_cfg,
+    BlockId, Class, DataRef, EdgeKind, FixupKind, FunctionCfg, FunctionId, Graphs, Program, Terminator,
 };
 use rayon::prelude::*;
 
@@ -123,6 +123,7 @@ struct Laid {
 /// Plans the layout of the whole program. `may_move` says which functions the user allows to move.
 pub fn plan(
     program: &Program<'_>,
+    graphs: &Graphs,
     weights: Option<&Weights<'_>>,
     options: &PlanOptions,
     may_move: &IndexVec<FunctionId, bool>,
@@ -138,7 +139,7 @@ pub fn plan(
                 return Laid { plan: FunctionPlan::Stay, hot_size: 0, samples: 0 };
             }
             let align = whole_align(program, id, taken.get(index).copied().unwrap_or(true));
-            lay_function(program, weights, options, id, align, samples_of(id))
+            lay_function((program, graphs), weights, options, id, align, samples_of(id))
         })
         .collect();
     let order = order(program, weights, options, &laid);
@@ -202,7 +203,7 @@ fn whole_align(program: &Program<'_>, id: FunctionId, address_taken: bool) -> u3
 }
 
 fn lay_function(
-    program: &Program<'_>,
+    (program, graphs): (&Program<'_>, &Graphs),
     weights: Option<&Weights<'_>>,
     options: &PlanOptions,
     id: FunctionId,
@@ -222,7 +223,7 @@ fn lay_function(
         let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
         return Laid { plan: FunctionPlan::Whole { align }, hot_size: size, samples };
     }
-    let cfg = build_cfg(program, id);
+    let cfg = graphs.get(program, id);
     let counts = match weights {
         Some(weights) if samples > 0 => (weights.counts)(&cfg),
         _ => Counts {

@@ -2,7 +2,7 @@
 //!
 //! [`read_fdata`] resolves the names of a profile to addresses of the old file; [`function_weights`]
 //! and [`call_arcs`] are cheap views of the whole; [`attach`] gives the counts of one function's blocks
-//! and edges; [`staleness`] tells whether the profile belongs to this program at all.
+//! and edges, [`attach_all`] those of all, and with them whether the profile belongs to this program at all.
 //!
 //! **Invariant:** knows neither layout nor output; a profile never changes what may move.
 
@@ -21,5 +21,5 @@ pub use attach::{AttachStats, FunctionCounts, attach};
 pub use data::{Branch, Profile, ProfileKind, ReadStats, Sample, merge};
 pub use error::{LineFault, OtherFormat, ProfileError};
 pub use fdata::read_fdata;
-pub use staleness::{STALE_BELOW_PERCENT, ShareOfCounts, staleness};
+pub use staleness::{Attached, STALE_BELOW_PERCENT, ShareOfCounts, attach_all};
 pub use weights::{FunctionWeight, ProfileCall, call_arcs, function_weights};

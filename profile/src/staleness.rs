@@ -1,9 +1,9 @@
-//! Whether a profile was taken on this very program.
+//! A profile on the whole program, and whether it was taken on this very program.
 
-use postlink_cfg::{Class, Program, build_cfg};
+use postlink_cfg::{Class, FunctionCfg, FunctionId, Graphs, Program, build_cfg};
 use rayon::prelude::*;
 
-use crate::attach::{AttachStats, attach};
+use crate::attach::{AttachStats, FunctionCounts, attach};
 use crate::data::Profile;
 use crate::weights::counted_functions;
 
@@ -41,14 +41,45 @@ impl ShareOfCounts {
     }
 }
 
-/// The share of a profile's counts that fits the program. Builds the graphs of all counted functions;
-/// where they are built anyway, [`ShareOfCounts::of`] gives the same from what [`attach`] found.
-pub fn staleness(profile: &Profile, program: &Program<'_>) -> ShareOfCounts {
-    let attached = counted_functions(profile, program)
+/// A profile on the graphs of the program.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// The graphs of all functions in `counts`.
+    pub graphs: Graphs,
+    /// Functions that have counts and may be rearranged, in id order.
+    pub counts: Vec<(FunctionId, FunctionCounts)>,
+    /// How much of the profile fits the program. Where an indirect jump of code that is not understood leads
+    /// is not known, so records of such functions prove nothing and are left out.
+    pub share: ShareOfCounts,
+}
+
+impl Attached {
+    /// The counts of a function, `None` if the profile has none or it may not be rearranged.
+    pub fn counts_of(&self, id: FunctionId) -> Option<&FunctionCounts> {
+        let index = self.counts.binary_search_by_key(&id, |entry| entry.0).ok()?;
+        self.counts.get(index).map(|entry| &entry.1)
+    }
+}
+
+/// Builds the graphs of all counted functions and attaches the profile to each.
+pub fn attach_all(profile: &Profile, program: &Program<'_>) -> Attached {
+    let functions: Vec<FunctionId> = counted_functions(profile, program)
+        .into_iter()
+        .filter(|&id| program.functions[id].class == Class::Free)
+        .collect();
+    let attached: Vec<(FunctionCfg, FunctionCounts, AttachStats)> = functions
         .par_iter()
-        // Where an indirect jump of other code leads is not known, so its records prove nothing.
-        .filter(|&&id| program.functions[id].class == Class::Free)
-        .map(|&id| attach(profile, program, &build_cfg(program, id)).1)
-        .reduce(AttachStats::default, AttachStats::add);
-    ShareOfCounts::of(profile, attached)
+        .map(|&id| {
+            let cfg = build_cfg(program, id);
+            let (counts, stats) = attach(profile, program, &cfg);
+            (cfg, counts, stats)
+        })
+        .collect();
+    let stats = attached.iter().fold(AttachStats::default(), |sum, one| sum.add(one.2));
+    let mut all = Attached { share: ShareOfCounts::of(profile, stats), ..Attached::default() };
+    for (cfg, counts, _) in attached {
+        all.counts.push((cfg.function, counts));
+        all.graphs.insert(cfg);
+    }
+    all
 }

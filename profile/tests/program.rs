@@ -16,8 +16,8 @@ use postlink_base::Id;
 use postlink_cfg::{FunctionCfg, FunctionId, Program, build_cfg, recover};
 use postlink_image::Image;
 use postlink_profile::{
-    AttachStats, FunctionCounts, Profile, ProfileKind, attach, call_arcs, function_weights, merge, read_fdata,
-    staleness,
+    AttachStats, FunctionCounts, Profile, ProfileKind, attach, attach_all, call_arcs, function_weights, merge,
+    read_fdata,
 };
 
 /// Two files with a local `helper` each. `work` is laid out by hand:
@@ -207,7 +207,7 @@ fn taken_branches_are_enough() {
         assert_eq!(counts.edges, [10, 40, 10]);
         assert_eq!((stats.unmatched, stats.imbalance_after), (0, 0));
         assert!(stats.imbalance_before > 0);
-        assert_eq!(staleness(&profile, program).percent(), 100);
+        assert_eq!(attach_all(&profile, program).share.percent(), 100);
     });
 }
 
@@ -232,13 +232,13 @@ fn weights_and_calls() {
 #[test]
 fn a_fresh_profile_fits_and_one_of_another_program_does_not() {
     check(|program| {
-        let share = staleness(&read(program, COUNTS), program);
+        let share = attach_all(&read(program, COUNTS), program).share;
         assert_eq!((share.matched, share.total), (220, 220));
         assert!(!share.is_stale());
         // Every offset of work moved by one, as if it had been compiled anew.
         let moved = "1 work 2 1 work 7 0 10\n1 work 7 1 helper/1 0 0 50\n1 work e 1 work 7 0 40\n\
                      1 work e 1 work 10 0 10\n1 _start 5 1 helper/2 0 0 10\n1 renamed 5 1 work 0 0 10\n";
-        let share = staleness(&read(program, moved), program);
+        let share = attach_all(&read(program, moved), program).share;
         assert_eq!((share.matched, share.total), (10, 130));
         assert!(share.is_stale());
     });

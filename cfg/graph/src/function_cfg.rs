@@ -1,5 +1,7 @@
 //! The control-flow graph of one function, built on demand from its bytes.
 
+use std::borrow::Cow;
+
 use postlink_base::{Id, IndexVec};
 use postlink_isa::x86_64::Stream;
 use postlink_isa::{BranchForm, Flow};
@@ -114,6 +116,34 @@ impl FunctionCfg {
         let index = self.blocks.as_slice().partition_point(|block| block.start <= offset).checked_sub(1)?;
         let id = BlockId::from_index(index);
         self.blocks.get(id).filter(|block| offset < block.end).map(|_| id)
+    }
+}
+
+/// Graphs that were built already and will be asked for again; the others are built when somebody asks.
+#[derive(Debug, Default)]
+pub struct Graphs {
+    /// By function; shorter than the number of functions if the last ones have none.
+    built: Vec<Option<Box<FunctionCfg>>>,
+}
+
+impl Graphs {
+    /// Keeps a graph.
+    pub fn insert(&mut self, cfg: FunctionCfg) {
+        let index = cfg.function.index();
+        if self.built.len() <= index {
+            self.built.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.built.get_mut(index) {
+            *slot = Some(Box::new(cfg));
+        }
+    }
+
+    /// The graph of a function of `program`, which must be the program that all graphs here belong to.
+    pub fn get<'a>(&'a self, program: &Program<'_>, id: FunctionId) -> Cow<'a, FunctionCfg> {
+        match self.built.get(id.index()) {
+            Some(Some(cfg)) => Cow::Borrowed(cfg),
+            _ => Cow::Owned(build_cfg(program, id)),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ mod scan;
 mod tables;
 
 pub use callgraph::{CallGraph, CallKind};
-pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Target, Terminator, build_cfg};
+pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Terminator, build_cfg};
 pub use program::{
     BlockId, Class, DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program,
     Traits,

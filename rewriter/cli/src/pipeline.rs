@@ -6,7 +6,7 @@ use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
 use postlink_emit::{EmitError, EmitOptions, Output, emit};
 use postlink_image::{Image, build_id};
 use postlink_layout::{Counts, Plan, PlanOptions, WeightedCall, Weights, plan};
-use postlink_profile::{Profile, attach, call_arcs, function_weights};
+use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
 use postlink_verify::{CheckOptions, Proof, check};
 
 use crate::stages::Stages;
@@ -51,11 +51,13 @@ pub(crate) fn front_end<'d>(image: &'d Image<'d>, stages: &mut Stages) -> Result
 /// Plans, emits and proves, until every function that moves is proven.
 pub(crate) fn back_end(
     program: &Program<'_>,
-    profile: Option<&Profile>,
+    profile: Option<(&Profile, Attached)>,
     may_move: &mut IndexVec<FunctionId, bool>,
     options: &Options,
     stages: &mut Stages,
 ) -> Result<Outcome, Failure> {
+    let (profile, attached) = profile.unzip();
+    let mut attached = attached.unwrap_or_default();
     let mut emit_options =
         EmitOptions { note: note(program, profile, options), no_map: options.no_map, may_move_headers: false };
     let mut plan_options = options.plan.clone();
@@ -64,15 +66,20 @@ pub(crate) fn back_end(
     let mut last: Option<Failure> = None;
     for _ in 0..MAX_ROUNDS {
         let plan = stages.run("plan", || {
-            let counts = |cfg: &FunctionCfg| counts_of(program, profile, cfg);
+            let counts = |cfg: &FunctionCfg| match attached.counts_of(cfg.function) {
+                Some(known) => layout_counts(known.clone()),
+                None => counts_of(program, profile, cfg),
+            };
             let weights = weights.as_ref().map(|weights| Weights {
                 functions: &weights.functions,
                 calls: &weights.calls,
                 counts: &counts,
             });
-            plan(program, weights.as_ref(), &plan_options, may_move)
+            plan(program, &attached.graphs, weights.as_ref(), &plan_options, may_move)
         });
-        let output = match stages.run("emit", || emit(program, &plan, &emit_options)) {
+        // A later round is rare and builds them again.
+        let graphs = std::mem::take(&mut attached.graphs);
+        let output = match stages.run("emit", || emit(program, graphs, &plan, &emit_options)) {
             Ok(output) => output,
             // Less to add needs less room; the table itself moves only when nothing else helps.
             Err(EmitError::HeaderRoom) if !plan_options.whole_only && !emit_options.may_move_headers => {
@@ -173,16 +180,17 @@ fn weigh(program: &Program<'_>, profile: &Profile) -> ProgramWeights {
 
 fn counts_of(program: &Program<'_>, profile: Option<&Profile>, cfg: &FunctionCfg) -> Counts {
     match profile {
-        Some(profile) => {
-            let (counts, _) = attach(profile, program, cfg);
-            Counts { blocks: counts.blocks, edges: counts.edges, inside_known: counts.inside_known }
-        }
+        Some(profile) => layout_counts(attach(profile, program, cfg).0),
         None => Counts {
             blocks: vec![0; cfg.blocks.len()],
             edges: vec![0; cfg.edges.len()],
             inside_known: false,
         },
     }
+}
+
+fn layout_counts(counts: FunctionCounts) -> Counts {
+    Counts { blocks: counts.blocks, edges: counts.edges, inside_known: counts.inside_known }
 }
 
 /// The note in the output: one ELF note (owner `postlink`, type 1) with JSON inside.

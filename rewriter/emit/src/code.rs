@@ -1,7 +1,7 @@
 //! New code for the whole program: assembled in parallel, placed, mapped, written.
 
 use postlink_base::{AddressMap, Id, MapKind, MapRange, NewAddr, OldAddr};
-use postlink_cfg::{Class, Fixup, FunctionId, Program, build_cfg};
+use postlink_cfg::{Class, Fixup, FunctionId, Graphs, Program};
 use postlink_layout::{FunctionPlan, Plan};
 use rayon::prelude::*;
 
@@ -26,14 +26,14 @@ impl Assembled {
 }
 
 /// Assembles all functions that are relaid.
-pub(crate) fn assemble(program: &Program<'_>, plan: &Plan) -> Result<Assembled, EmitError> {
+pub(crate) fn assemble(program: &Program<'_>, graphs: &Graphs, plan: &Plan) -> Result<Assembled, EmitError> {
     let fragments: Result<Vec<_>, EmitError> = (0..program.functions.len())
         .into_par_iter()
         .map(|index| {
             let id = FunctionId::from_index(index);
             let Some(FunctionPlan::Relay { fragments, prefer_fall }) = plan.functions.get(id) else { return Ok(None) };
             let function = &program.functions[id];
-            let cfg = build_cfg(program, id);
+            let cfg = graphs.get(program, id);
             let relay = Relay { cfg: &cfg, bytes: program.bytes(function), fixups: &program.fixups[id], prefer_fall };
             relay
                 .assemble(fragments)

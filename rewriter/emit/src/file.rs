@@ -1,7 +1,7 @@
 //! The output file, put together.
 
 use postlink_base::{AddressMap, digest};
-use postlink_cfg::Program;
+use postlink_cfg::{Graphs, Program};
 use postlink_image::{DynamicTable, Image, Section, Segment, build_id, elf};
 use postlink_layout::Plan;
 
@@ -103,14 +103,21 @@ impl ReadOnly {
     }
 }
 
-/// Writes `program` as `plan` says.
+/// Writes `program` as `plan` says. `graphs` are the program's, as far as they were built; they are freed as soon as
+/// they are not needed any more.
 ///
 /// # Errors
 /// [`EmitError::Function`] if one function cannot follow its plan (it can stay instead); others if
 /// the file as a whole cannot be written.
-pub fn emit(program: &Program<'_>, plan: &Plan, options: &EmitOptions) -> Result<Output, EmitError> {
+pub fn emit(
+    program: &Program<'_>,
+    graphs: Graphs,
+    plan: &Plan,
+    options: &EmitOptions,
+) -> Result<Output, EmitError> {
     let image = program.image;
-    let assembled = code::assemble(program, plan)?;
+    let assembled = code::assemble(program, &graphs, plan)?;
+    drop(graphs);
     let demands = code::demands(program, plan, &assembled);
     let memory_end = loads(image).map(|segment| segment.vaddr + segment.memsz).max().unwrap_or(0);
     if memory_end > ADDRESS_SPACE_END {

@@ -184,7 +184,7 @@ fn table(new_bytes: &[u8], old: &Runs, new: &Runs) -> Result<String, Stop> {
         Some(Ok(map)) => map,
         _ => AddressMap::default(),
     };
-    let profile = read_profiles(&program, &[("tally.fdata".to_owned(), PROFILE.to_vec())], false)?;
+    let profile = read_profiles(&program, &[("tally.fdata".to_owned(), PROFILE.to_vec())])?;
     let (mut before, mut after) = (0u64, 0u64);
     if let Some(profile) = &profile {
         for (id, function) in program.functions.iter_enumerated() {

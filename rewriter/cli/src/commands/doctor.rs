@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use postlink_cfg::recover;
 use postlink_image::{Image, check_supported};
-use postlink_profile::{STALE_BELOW_PERCENT, staleness};
+use postlink_profile::{STALE_BELOW_PERCENT, attach_all};
 
 use self::coverage::Coverage;
 use super::optimize::read_profiles;
@@ -38,11 +38,10 @@ fn body(path: &Path, image: &Image<'_>, arguments: &Doctor) -> Result<String, St
     for path in &arguments.profile {
         files.push((path.display().to_string(), input::read(path)?));
     }
-    // A stale profile is what a doctor should talk about, not refuse.
-    let profile = read_profiles(&program, &files, true)?;
+    let profile = read_profiles(&program, &files)?;
     let mut out = Coverage::new(&program, profile.as_ref()).text(&program);
     if let Some(profile) = &profile {
-        let share = staleness(profile, &program);
+        let share = attach_all(profile, &program).share;
         out.push_str(&format!("\nprofile  {} % of its counts fit this program", share.percent()));
         out.push_str(if share.is_stale() { ": it is STALE" } else { "\n" });
         if share.is_stale() {

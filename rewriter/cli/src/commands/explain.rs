@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     for path in &arguments.profile {
         files.push((path.display().to_string(), input::read(path)?));
     }
-    let profile = read_profiles(&program, &files, true)?;
+    let profile = read_profiles(&program, &files)?;
     let id = find(&program, &arguments.name)?;
     let mut out = String::new();
     // A function and its split-off parts are one thing to its owner.

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use postlink_base::IndexVec;
 use postlink_cfg::{Class, FunctionId, Program};
 use postlink_layout::{BlockOrderChoice, FunctionOrderChoice, FunctionPlan, Mode, PlanOptions, SplitChoice};
-use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, function_weights, merge, read_fdata, staleness};
+use postlink_profile::{
+    Profile, ProfileError, STALE_BELOW_PERCENT, ShareOfCounts, attach_all, function_weights, merge, read_fdata,
+};
 use postlink_report::Diagnose as _;
 use postlink_verify::Proof;
 
@@ -67,7 +69,11 @@ pub(crate) fn optimize(
         Stop::refused("IMG002", format!("{}: {error}", path.display()))
             .hint("link the program again; if it stays, the compiler or assembler wrote a bad table")
     })?;
-    let profile = stages.run("profile", || read_profiles(&program, profiles, arguments.allow_stale))?;
+    let profile = stages.run("profile", || read_profiles(&program, profiles))?;
+    let attached = stages.run("attach", || profile.as_ref().map(|profile| attach_all(profile, &program)));
+    if let Some(attached) = &attached {
+        refuse_stale(attached.share, arguments.allow_stale)?;
+    }
     let options = Options {
         plan: plan_options(&program, arguments)?,
         verify: !arguments.no_verify,
@@ -75,18 +81,14 @@ pub(crate) fn optimize(
         note_options: note_options(arguments),
     };
     let mut may_move = selection(&program, arguments)?;
-    let outcome = pipeline::back_end(&program, profile.as_ref(), &mut may_move, &options, stages).map_err(failure)?;
+    let outcome = pipeline::back_end(&program, profile.as_ref().zip(attached), &mut may_move, &options, stages).map_err(failure)?;
     let summary = summary(&program, profile.as_ref(), &outcome, bytes.len());
     let map = outcome.output.map.encode();
     Ok(Done { bytes: outcome.output.bytes, map, summary })
 }
 
 /// Reads profiles and adds them up; `None` without files.
-pub(crate) fn read_profiles(
-    program: &Program<'_>,
-    files: &[(String, Vec<u8>)],
-    allow_stale: bool,
-) -> Result<Option<Profile>, Stop> {
+pub(crate) fn read_profiles(program: &Program<'_>, files: &[(String, Vec<u8>)]) -> Result<Option<Profile>, Stop> {
     if files.is_empty() {
         return Ok(None);
     }
@@ -100,20 +102,24 @@ pub(crate) fn read_profiles(
     }
     let profile = merge(profiles);
     profile.require_records().map_err(|error| refuse("profile", &error))?;
-    let share = staleness(&profile, program);
-    if share.is_stale() && !allow_stale {
-        return Err(Stop::refused(
-            "POSTLINK_PROFILE_STALE",
-            format!(
-                "only {} % of the profile's counts fit this program ({} of {}; at least {STALE_BELOW_PERCENT} % must)",
-                share.percent(),
-                share.matched,
-                share.total
-            ),
-        )
-        .hint("take a profile of this very build, or accept the loss with --allow-stale"));
-    }
     Ok(Some(profile))
+}
+
+/// Refuses a profile of another program.
+fn refuse_stale(share: ShareOfCounts, allow_stale: bool) -> Result<(), Stop> {
+    if !share.is_stale() || allow_stale {
+        return Ok(());
+    }
+    Err(Stop::refused(
+        "POSTLINK_PROFILE_STALE",
+        format!(
+            "only {} % of the profile's counts fit this program ({} of {}; at least {STALE_BELOW_PERCENT} % must)",
+            share.percent(),
+            share.matched,
+            share.total
+        ),
+    )
+    .hint("take a profile of this very build, or accept the loss with --allow-stale"))
 }
 
 /// Options for the note: what changes the output, and nothing that names a place or a time.
