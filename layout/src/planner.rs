@@ -5,6 +5,7 @@ use postlink_cfg::{
     BlockId, Class, DataRef, EdgeKind, FixupKind, FunctionCfg, FunctionId, Graphs, Program, Terminator,
 };
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use crate::{
     BlockEdge, BlockGraph, BlockOrder, CallArc, FragmentPlan, FunctionNode, FunctionOrder, FunctionPlan, Mode,
@@ -128,9 +129,12 @@ pub fn plan(
     options: &PlanOptions,
     may_move: &IndexVec<FunctionId, bool>,
 ) -> Plan {
+    let span = trace_span!("choose").entered();
     let taken = address_taken(program);
     let samples_of = |id: FunctionId| weights.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
     let stays = staying(program, options, may_move, &samples_of);
+    drop(span);
+    let span = trace_span!("blocks").entered();
     let laid: Vec<Laid> = (0..program.functions.len())
         .into_par_iter()
         .map(|index| {
@@ -142,6 +146,8 @@ pub fn plan(
             lay_function((program, graphs), weights, options, id, align, samples_of(id))
         })
         .collect();
+    drop(span);
+    let _span = trace_span!("functions").entered();
     let order = order(program, weights, options, &laid);
     let functions = laid.into_iter().map(|laid| laid.plan).collect();
     Plan { mode: options.mode, functions, order }

@@ -3,6 +3,7 @@
 use postlink_base::{AddressIndex, Id, IndexVec};
 use postlink_image::{EhFrame, Image, Lsda, UnwindError};
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use crate::bits::InstStarts;
 use crate::classify::{self, Facts};
@@ -36,13 +37,16 @@ pub(crate) struct LandingPads {
 /// # Errors
 /// [`CfgError`] if the file's unwind table as a whole cannot be read.
 pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
-    let eh_frame = EhFrame::parse(image)?;
-    let discovered = discover(image, eh_frame.as_ref());
+    let eh_frame = trace_span!("frames").in_scope(|| EhFrame::parse(image))?;
+    let discovered = trace_span!("discover").in_scope(|| discover(image, eh_frame.as_ref()));
+    let span = trace_span!("scan").entered();
     let landing_pads = landing_pads(image, eh_frame.as_ref());
     let relocs = CodeRelocs::read(image);
     let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
     let (extents, scans) = scan_all(image, &relocs, &discovered, &landing_pads, unwind);
 
+    drop(span);
+    let span = trace_span!("collect").entered();
     let inst_starts = InstStarts::new(image.exec_ranges());
     let mut functions = IndexVec::<FunctionId, Function>::new();
     let mut fixups = IndexVec::new();
@@ -54,10 +58,14 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         functions.push(function_of(extent, &scan));
         facts.push(scan);
     }
+    drop(span);
+    let span = trace_span!("data").entered();
     let got_slots: Vec<(u64, u64)> = facts.iter().flat_map(|scan| scan.got_slots.iter().copied()).collect();
     let inline_words: Vec<u64> = facts.iter().flat_map(|scan| scan.inline_words.iter().copied()).collect();
     let data = data_refs::collect(image, &got_slots, &inline_words);
 
+    drop(span);
+    let span = trace_span!("tables").entered();
     let starts: Vec<u64> = functions.iter().map(|function| function.start).collect();
     let function_index = AddressIndex::new(starts.len(), |index| starts.get(index).copied().unwrap_or(0));
     let mut program = Program {
@@ -93,9 +101,12 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     program.tables = found.tables;
     program.tables.extend(tables::absolute_tables(&program));
     program.tables.sort_unstable_by_key(|table| table.base);
+    program.data_refs.reserve_exact(found.refs.len() + found.dead_entries.len());
     program.data_refs.extend(found.refs);
     program.data_refs.extend(found.dead_entries);
-    program.data_refs.sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    program.data_refs.par_sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    drop(span);
+    let _span = trace_span!("classify").entered();
     classify::classify(
         &mut program,
         &Facts {

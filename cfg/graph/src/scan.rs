@@ -81,14 +81,14 @@ struct Walk<'a, 'd, 'b> {
     end: u64,
     scan: Scan,
     own_targets: Vec<u64>,
-    /// Register that the code computed last by adding, while nothing else wrote it.
-    added: u16,
+    /// Offset of the first instruction behind the last one that is no straight-line code.
+    run: usize,
 }
 
 impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
     fn new(scanner: &'a Scanner<'a, 'd>, bytes: &'b [u8], start: u64, end: u64) -> Self {
         let scan = Scan { starts: vec![0; bytes.len().div_ceil(64)], ..Scan::default() };
-        Self { scanner, bytes, start, end, scan, own_targets: Vec::new(), added: 0 }
+        Self { scanner, bytes, start, end, scan, own_targets: Vec::new(), run: 0 }
     }
 
     fn has_object(&self) -> bool {
@@ -179,7 +179,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
             }
             let mut stream = Stream::new(self.bytes, self.start);
             stream.seek(at, addr);
-            self.added = 0;
+            self.run = at;
             while at < self.bytes.len() && !self.marked(at) {
                 let Some(inst) = stream.next_inst() else {
                     self.rigid(Reason::UndecodableBytes);
@@ -290,7 +290,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
                 self.scan.indirect_jumps += 1;
                 if let IndirectOperand::Register(register) = stream.indirect_operand()
                     && register < 16
-                    && self.added >> register & 1 != 0
+                    && self.adds_up(register, at)
                 {
                     self.scan.computed_jumps += 1;
                 }
@@ -299,11 +299,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
             _ => {}
         }
         if !matches!(inst.flow, Flow::Next) {
-            self.added = 0;
-        } else if let Some(register) = stream.computes_register().filter(|&register| register < 16) {
-            self.added |= 1 << register;
-        } else if let Some(register) = stream.written_register().filter(|&register| register < 16) {
-            self.added &= !(1 << register);
+            self.run = at + usize::from(inst.len);
         }
         if let Some(pc) = inst.pc_relative {
             let kind = match (pc.usage, inst.flow, pc.width) {
@@ -323,6 +319,24 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
             };
             self.pc_relative(field);
         }
+    }
+
+    /// Whether the straight-line code in front of offset `end` computes a register by adding, and nothing
+    /// writes it after that. Few instructions are indirect jumps, so their runs are decoded again.
+    fn adds_up(&self, register: u8, end: usize) -> bool {
+        let mut stream = Stream::new(self.bytes, self.start);
+        stream.seek(self.run, self.start + self.run as u64);
+        let (mut at, mut added) = (self.run, false);
+        while at < end {
+            let Some(inst) = stream.next_inst() else { return false };
+            if stream.computes_register() == Some(register) {
+                added = true;
+            } else if stream.written_register() == Some(register) {
+                added = false;
+            }
+            at += usize::from(inst.len);
+        }
+        added
     }
 
     fn pc_relative(&mut self, fixup: Fixup) {

@@ -6,6 +6,8 @@
 //! to an instruction of the function, of its parent or `.cold` part, to padding between functions (an
 //! entry that is never taken), or to a function's entry (tables of relative function pointers).
 
+use std::ops::Range;
+
 use postlink_base::{AddressIndex, Id};
 use rayon::prelude::*;
 
@@ -66,55 +68,79 @@ enum Lead {
     No,
 }
 
+/// One table as it was read from its start.
+struct Claim {
+    base: u64,
+    owner: FunctionId,
+    /// Positions of its words.
+    words: Range<usize>,
+    /// For each word: whether it leads behind a function's end.
+    dead: Vec<bool>,
+}
+
 pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
-    let bases = bases(context, words);
+    let word_index = AddressIndex::new(words.len(), |index| words.get(index).map_or(0, |word| word.addr));
+    let bases = bases(context, words, &word_index);
+    let groups: Vec<&[(u64, FunctionId)]> = bases.chunk_by(|a, b| a.0 == b.0).collect();
+    // Every table ends where the next one starts, so no two of them claim one word.
+    let claims: Vec<Claim> = groups
+        .par_iter()
+        .enumerate()
+        .filter_map(|(position, group)| {
+            let limit = groups.get(position + 1).and_then(|next| next.first()).map_or(u64::MAX, |next| next.0);
+            claim(context, words, &word_index, group, limit)
+        })
+        .collect();
     let mut found = Tables { tables: Vec::new(), refs: Vec::new(), doubtful: Vec::new(), dead_entries: Vec::new() };
     let mut claimed = vec![false; words.len()];
-    for (position, &(base, owner)) in bases.iter().enumerate() {
-        if position > 0 && bases.get(position - 1).is_some_and(|before| before.0 == base) {
-            continue;
-        }
-        let limit = bases.iter().skip(position).map(|next| next.0).find(|&next| next > base).unwrap_or(u64::MAX);
-        // Several functions may read one table (split parts, merged constants): any of them will do.
-        let owners: Vec<FunctionId> =
-            bases.iter().skip(position).take_while(|same| same.0 == base).map(|same| same.1).collect();
-        let first = words.partition_point(|word| word.addr < base);
-        let mut entries = 0u64;
-        for (index, word) in words.iter().enumerate().skip(first) {
-            if word.addr != base + entries * 4 || word.addr >= limit || entries >= MAX_ENTRIES {
-                break;
-            }
-            let target = base.wrapping_add_signed(i64::from(word.value));
-            let lead = owners.iter().map(|&owner| context.may_lead_to(owner, target)).find(|&lead| lead != Lead::No);
-            let Some(lead) = lead else { break };
+    found.refs.reserve_exact(claims.iter().map(|claim| claim.words.len()).sum());
+    for claim in claims {
+        let base = claim.base;
+        let entries = u32::try_from(claim.words.len()).unwrap_or(u32::MAX);
+        found.tables.push(JumpTable { base, entries, entry_size: 4, owner: claim.owner });
+        claimed.get_mut(claim.words.clone()).into_iter().for_each(|flags| flags.fill(true));
+        for (word, dead) in words.get(claim.words).into_iter().flatten().zip(claim.dead) {
             let data_ref = DataRef {
                 file_offset: word.file_offset,
                 addr: word.addr,
-                target,
+                target: base.wrapping_add_signed(i64::from(word.value)),
                 kind: DataRefKind::Table32 { base },
                 evidence: Evidence::Table,
             };
-            match lead {
-                Lead::Code => found.refs.push(data_ref),
-                _ => found.dead_entries.push(data_ref),
-            }
-            if let Some(flag) = claimed.get_mut(index) {
-                *flag = true;
-            }
-            entries += 1;
-        }
-        if entries > 0 {
-            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-            found.tables.push(JumpTable { base, entries, entry_size: 4, owner });
+            if dead { found.dead_entries.push(data_ref) } else { found.refs.push(data_ref) }
         }
     }
     unclaimed(context, words, &claimed, &mut found);
     found
 }
 
+/// Reads the table at the common address of `group`, which ends at `limit` at the latest.
+fn claim(
+    context: &Context<'_>,
+    words: &[Pc32Word],
+    word_index: &AddressIndex,
+    group: &[(u64, FunctionId)],
+    limit: u64,
+) -> Option<Claim> {
+    let &(base, owner) = group.first()?;
+    let first = word_index.last_at_or_below(words, base, |word| word.addr)?;
+    let mut dead = Vec::new();
+    for word in words.get(first..)? {
+        let entries = dead.len() as u64;
+        if word.addr != base + entries * 4 || word.addr >= limit || entries >= MAX_ENTRIES {
+            break;
+        }
+        let target = base.wrapping_add_signed(i64::from(word.value));
+        // Several functions may read one table (split parts, merged constants): any of them will do.
+        let lead = group.iter().map(|same| context.may_lead_to(same.1, target)).find(|&lead| lead != Lead::No);
+        let Some(lead) = lead else { break };
+        dead.push(lead == Lead::End);
+    }
+    (!dead.is_empty()).then(|| Claim { base, owner, words: first..first + dead.len(), dead })
+}
+
 /// Addresses that a `lea` takes and that hold a PC-relative word, with the functions that do.
-fn bases(context: &Context<'_>, words: &[Pc32Word]) -> Vec<(u64, FunctionId)> {
-    let word_index = AddressIndex::new(words.len(), |index| words.get(index).map_or(0, |word| word.addr));
+fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -> Vec<(u64, FunctionId)> {
     let holds_word = |addr: u64| {
         let last = word_index.last_at_or_below(words, addr, |word| word.addr).and_then(|index| words.get(index));
         last.is_some_and(|word| word.addr == addr)

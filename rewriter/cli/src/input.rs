@@ -1,14 +1,44 @@
 //! Reading and refusing input files.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use postlink_image::{Image, ImageError, check_supported};
+use rayon::prelude::*;
 
 use crate::outcome::Stop;
 
-/// Reads a whole file.
+/// Bytes that one thread reads or writes at a time.
+const PIECE: usize = 4 << 20;
+
+/// Reads a whole file, on all threads if it is a large one.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Stop> {
-    std::fs::read(path).map_err(|error| Stop::refused("CLI002", format!("cannot read {}: {error}", path.display())))
+    let fail = |error: &dyn std::fmt::Display| Stop::refused("CLI002", format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| fail(&error))?;
+    let size = file.metadata().map_err(|error| fail(&error))?;
+    // Pipes and devices have no size and are read to their end.
+    if !size.is_file() || size.len() <= PIECE as u64 {
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
+        return Ok(bytes);
+    }
+    let mut bytes = vec![0; usize::try_from(size.len()).map_err(|error| fail(&error))?];
+    bytes
+        .par_chunks_mut(PIECE)
+        .enumerate()
+        .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))
+        .map_err(|error| fail(&error))?;
+    Ok(bytes)
+}
+
+/// Writes all of an empty file, on all threads if there is much to write.
+pub(crate) fn write(file: &File, bytes: &[u8]) -> std::io::Result<()> {
+    bytes
+        .par_chunks(PIECE)
+        .enumerate()
+        .try_for_each(|(index, piece)| file.write_all_at(piece, (index * PIECE) as u64))
 }
 
 /// Parses an ELF file.

@@ -1,37 +1,60 @@
-//! Wall time, CPU time and peak memory per stage.
+//! Wall time, CPU time and peak memory per stage, as a tree.
+//!
+//! The command line names the stages; the crates below mark their parts with `tracing` spans, of which
+//! those that the main thread enters are listed under the stage that is running.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// One finished stage.
+use rustix::time::{ClockId, clock_gettime};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// One stage, or a part of one. Figures are those at its start until it has ended.
+#[derive(Clone, Copy)]
 struct Stage {
     name: &'static str,
+    depth: usize,
     wall: Duration,
     cpu: Duration,
     peak_kb: u64,
 }
 
+#[derive(Default)]
+struct Tree {
+    /// In the order in which they began.
+    stages: Vec<Stage>,
+    /// Positions of those that have not ended.
+    open: Vec<usize>,
+    /// Names of spans, by their id less one.
+    spans: Vec<&'static str>,
+}
+
 /// Collects stages in the order in which they ran.
 pub(crate) struct Stages {
     start: Instant,
-    done: Vec<Stage>,
+    tree: Arc<Mutex<Tree>>,
 }
 
 impl Stages {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), done: Vec::new() }
+        Self { start: Instant::now(), tree: Arc::default() }
+    }
+
+    /// Lists the spans of this thread as well, from now on. Works once in a process.
+    pub(crate) fn listen(&self) {
+        let listener = Listener { start: self.start, tree: Arc::clone(&self.tree), thread: thread::current().id() };
+        // Somebody else listens already only if this was called before.
+        let _ = tracing::subscriber::set_global_default(listener);
     }
 
     /// Runs `work` as a stage.
     pub(crate) fn run<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
-        let (start, cpu) = (Instant::now(), cpu_time());
+        begin(&self.tree, self.start, name);
         let result = work();
-        self.done.push(Stage {
-            name,
-            wall: start.elapsed(),
-            cpu: cpu_time().saturating_sub(cpu),
-            peak_kb: peak_kb(),
-        });
+        end(&self.tree, self.start);
         result
     }
 
@@ -42,36 +65,88 @@ impl Stages {
 
     /// A tree of all stages.
     pub(crate) fn text(&self) -> String {
-        let mut out = String::from("stage               wall s    cpu s   peak MB\n");
+        let mut out = String::from("stage                       wall s    cpu s   peak MB\n");
         let mut line = |name: &str, wall: Duration, cpu: Duration, peak_kb: u64| {
             let _ = writeln!(
                 out,
-                "{name:<18} {:>7.3}  {:>7.3}  {:>8.1}",
+                "{name:<26} {:>7.3}  {:>7.3}  {:>8.1}",
                 wall.as_secs_f64(),
                 cpu.as_secs_f64(),
                 peak_kb as f64 / 1024.0
             );
         };
-        for stage in &self.done {
-            line(&format!("  {}", stage.name), stage.wall, stage.cpu, stage.peak_kb);
+        for stage in &self.tree.lock().unwrap_or_else(PoisonError::into_inner).stages {
+            let name = format!("{:width$}{}", "", stage.name, width = 2 * stage.depth + 2);
+            line(&name, stage.wall, stage.cpu, stage.peak_kb);
         }
         line("total", self.start.elapsed(), cpu_time(), peak_kb());
         out
     }
 }
 
-/// User and system time of this process so far; zero where /proc does not tell.
+fn begin(tree: &Mutex<Tree>, start: Instant, name: &'static str) {
+    let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+    let depth = tree.open.len();
+    let position = tree.stages.len();
+    tree.open.push(position);
+    tree.stages.push(Stage { name, depth, wall: start.elapsed(), cpu: cpu_time(), peak_kb: 0 });
+}
+
+fn end(tree: &Mutex<Tree>, start: Instant) {
+    let mut tree = tree.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(position) = tree.open.pop() else { return };
+    if let Some(stage) = tree.stages.get_mut(position) {
+        stage.wall = start.elapsed().saturating_sub(stage.wall);
+        stage.cpu = cpu_time().saturating_sub(stage.cpu);
+        stage.peak_kb = peak_kb();
+    }
+}
+
+/// Turns the spans of one thread into parts of the tree.
+struct Listener {
+    start: Instant,
+    tree: Arc<Mutex<Tree>>,
+    thread: ThreadId,
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.target().starts_with("postlink")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        tree.spans.push(span.metadata().name());
+        Id::from_u64(tree.spans.len() as u64)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, id: &Id) {
+        if thread::current().id() != self.thread {
+            return;
+        }
+        let index = usize::try_from(id.into_u64()).unwrap_or(0).wrapping_sub(1);
+        let name = self.tree.lock().unwrap_or_else(PoisonError::into_inner).spans.get(index).copied();
+        begin(&self.tree, self.start, name.unwrap_or("?"));
+    }
+
+    fn exit(&self, _: &Id) {
+        if thread::current().id() == self.thread {
+            end(&self.tree, self.start);
+        }
+    }
+}
+
+/// User and system time of this process so far.
 fn cpu_time() -> Duration {
-    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
-        // Fields 14 and 15, counted behind the command's closing parenthesis (field 2).
-        let rest = stat.rsplit_once(')')?.1;
-        let mut fields = rest.split_whitespace().skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some(user + system)
-    });
-    // The kernel reports in units of 10 ms on every Linux that postlink runs on (USER_HZ).
-    Duration::from_millis(ticks.unwrap_or(0) * 10)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Peak resident memory of this process so far, in KiB.

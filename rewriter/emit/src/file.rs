@@ -4,6 +4,7 @@ use postlink_base::{AddressMap, digest};
 use postlink_cfg::{Graphs, Program};
 use postlink_image::{DynamicTable, Image, Section, Segment, build_id, elf};
 use postlink_layout::Plan;
+use tracing::trace_span;
 
 use crate::headers::{self, NewSection};
 use crate::placement::Placement;
@@ -116,8 +117,9 @@ pub fn emit(
     options: &EmitOptions,
 ) -> Result<Output, EmitError> {
     let image = program.image;
-    let assembled = code::assemble(program, &graphs, plan)?;
+    let assembled = trace_span!("assemble").in_scope(|| code::assemble(program, &graphs, plan))?;
     drop(graphs);
+    let span = trace_span!("place").entered();
     let demands = code::demands(program, plan, &assembled);
     let memory_end = loads(image).map(|segment| segment.vaddr + segment.memsz).max().unwrap_or(0);
     if memory_end > ADDRESS_SPACE_END {
@@ -127,6 +129,8 @@ pub fn emit(
     let appended_start = memory_end.next_multiple_of(PAGE);
     let placement = placement::place(program, plan, &demands, appended_start);
     let mapped = code::map(program, plan, &assembled, &placement)?;
+    drop(span);
+    let span = trace_span!("unwind").entered();
     let unwind = match &program.eh_frame {
         Some(eh_frame) if !mapped.map.ranges().is_empty() => {
             Some(UnwindPlan::build(image, eh_frame, &mapped.moved, &mapped.map)?)
@@ -169,6 +173,8 @@ pub fn emit(
         _ => None,
     };
 
+    drop(span);
+    let span = trace_span!("copy").entered();
     let mut assembly = Assembly {
         program,
         out: Vec::new(),
@@ -182,10 +188,14 @@ pub fn emit(
         moved_block,
     };
     assembly.reserve();
+    drop(span);
+    let span = trace_span!("unwind bytes").entered();
     let unwind_bytes = match &unwind {
         Some(unwind) => assembly.unwind_bytes(unwind, &places)?,
         None => UnwindBytes::default(),
     };
+    drop(span);
+    let span = trace_span!("code").entered();
     let relocator = Relocator {
         map: &mapped.map,
         eh_frame: program.eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size)),
@@ -197,6 +207,8 @@ pub fn emit(
     if plan.mode == postlink_layout::Mode::Hot {
         assembly.entry_jumps(plan, &relocator);
     }
+    drop(span);
+    let _span = trace_span!("finish").entered();
     assembly.store_unwind(&places, &unwind_bytes)?;
     let dropped_sections = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
     let moved_headers = assembly.headers == Headers::Moved;

@@ -12,7 +12,7 @@ use postlink_image::Image;
 use postlink_profile::attach;
 use postlink_verify::{CheckOptions, check, read_map};
 
-use super::optimize::{optimize, read_profiles};
+use super::optimize::{ProfileFile, optimize, read_profiles};
 use crate::args::{self, Arguments, Demo, Optimize};
 use crate::blocks::taken;
 use crate::outcome::Stop;
@@ -22,6 +22,11 @@ use crate::stages::Stages;
 const PROGRAM: &[u8] = include_bytes!("../../../../testdata/demo/tally");
 /// How often each of its branches goes where, counted on one run.
 const PROFILE: &[u8] = include_bytes!("../../../../testdata/demo/tally.fdata");
+
+/// The profile, as if it had been read from a file.
+fn profile() -> impl Iterator<Item = Result<ProfileFile, Stop>> {
+    std::iter::once(Ok(("tally.fdata".to_owned(), PROFILE.into())))
+}
 
 /// Timed runs of each program, one after the other in turn.
 const RUNS: usize = 7;
@@ -120,8 +125,7 @@ fn optimize_it(files: &Files) -> Result<super::optimize::Done, Stop> {
         Ok(_) => return Err(Stop::usage("the demo's own arguments are not those of optimize")),
         Err(error) => return Err(Stop::usage(error.to_string())),
     };
-    let profiles = [("tally.fdata".to_owned(), PROFILE.to_vec())];
-    optimize(&files.old, PROGRAM, &profiles, &options, &mut Stages::new())
+    optimize(&files.old, PROGRAM, profile(), &options, &mut Stages::new())
 }
 
 fn prove(new: &[u8]) -> Result<bool, Stop> {
@@ -184,7 +188,7 @@ fn table(new_bytes: &[u8], old: &Runs, new: &Runs) -> Result<String, Stop> {
         Some(Ok(map)) => map,
         _ => AddressMap::default(),
     };
-    let profile = read_profiles(&program, &[("tally.fdata".to_owned(), PROFILE.to_vec())])?;
+    let profile = read_profiles(&program, profile())?;
     let (mut before, mut after) = (0u64, 0u64);
     if let Some(profile) = &profile {
         for (id, function) in program.functions.iter_enumerated() {

@@ -11,7 +11,7 @@ use postlink_image::{Image, check_supported};
 use postlink_profile::{STALE_BELOW_PERCENT, attach_all};
 
 use self::coverage::Coverage;
-use super::optimize::read_profiles;
+use super::optimize::{profile_files, read_profiles};
 use crate::args::Doctor;
 use crate::input;
 use crate::outcome::Stop;
@@ -34,11 +34,7 @@ pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
 fn body(path: &Path, image: &Image<'_>, arguments: &Doctor) -> Result<String, Stop> {
     let program =
         recover(image).map_err(|error| Stop::refused("IMG002", format!("{}: {error}", path.display())))?;
-    let mut files = Vec::new();
-    for path in &arguments.profile {
-        files.push((path.display().to_string(), input::read(path)?));
-    }
-    let profile = read_profiles(&program, &files)?;
+    let profile = read_profiles(&program, profile_files(&arguments.profile))?;
     let mut out = Coverage::new(&program, profile.as_ref()).text(&program);
     if let Some(profile) = &profile {
         let share = attach_all(profile, &program).share;

@@ -11,7 +11,7 @@ use postlink_profile::{FunctionCounts, attach};
 use postlink_report::{Row, text};
 use serde::Serialize;
 
-use super::optimize::read_profiles;
+use super::optimize::{profile_files, read_profiles};
 use super::{dump::find, printable, verify::address_map};
 use crate::args::Explain;
 use crate::blocks::{Placed, placed, taken};
@@ -25,11 +25,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
     let new = input::parse(&arguments.new, &new_bytes)?;
     let map = address_map(&arguments.new, &new, arguments.map.as_deref())?;
     let program = recover(&image).map_err(|error| Stop::refused("IMG002", error.to_string()))?;
-    let mut files = Vec::new();
-    for path in &arguments.profile {
-        files.push((path.display().to_string(), input::read(path)?));
-    }
-    let profile = read_profiles(&program, &files)?;
+    let profile = read_profiles(&program, profile_files(&arguments.profile))?;
     let id = find(&program, &arguments.name)?;
     let mut out = String::new();
     // A function and its split-off parts are one thing to its owner.

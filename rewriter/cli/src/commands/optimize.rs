@@ -1,8 +1,8 @@
 //! `postlink optimize`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use postlink_base::IndexVec;
@@ -29,12 +29,11 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
             .map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
     }
     let mut stages = Stages::new();
-    let bytes = stages.run("read", || input::read(&arguments.input))?;
-    let mut profiles = Vec::new();
-    for path in &arguments.profile {
-        profiles.push((path.display().to_string(), input::read(path)?));
+    if arguments.time {
+        stages.listen();
     }
-    let done = optimize(&arguments.input, &bytes, &profiles, arguments, &mut stages)?;
+    let bytes = stages.run("read", || input::read(&arguments.input))?;
+    let done = optimize(&arguments.input, &bytes, profile_files(&arguments.profile), arguments, &mut stages)?;
     stages.run("write", || store(&arguments.output, &done.bytes, &arguments.input))?;
     if let Some(path) = &arguments.map_file {
         store(path, &done.map, &arguments.input)?;
@@ -60,7 +59,7 @@ pub(crate) struct Done {
 pub(crate) fn optimize(
     path: &Path,
     bytes: &[u8],
-    profiles: &[(String, Vec<u8>)],
+    profiles: impl Iterator<Item = Result<ProfileFile, Stop>>,
     arguments: &Optimize,
     stages: &mut Stages,
 ) -> Result<Done, Stop> {
@@ -87,18 +86,31 @@ pub(crate) fn optimize(
     Ok(Done { bytes: outcome.output.bytes, map, summary })
 }
 
-/// Reads profiles and adds them up; `None` without files.
-pub(crate) fn read_profiles(program: &Program<'_>, files: &[(String, Vec<u8>)]) -> Result<Option<Profile>, Stop> {
-    if files.is_empty() {
-        return Ok(None);
-    }
+/// A profile's name for messages, and its bytes.
+pub(crate) type ProfileFile = (String, Cow<'static, [u8]>);
+
+/// Reads one file after the other, each when it is asked for: profiles are large, and nobody needs one
+/// that has been taken in.
+pub(crate) fn profile_files(paths: &[PathBuf]) -> impl Iterator<Item = Result<ProfileFile, Stop>> {
+    paths.iter().map(|path| Ok((path.display().to_string(), input::read(path)?.into())))
+}
+
+/// Takes in profiles and adds them up; `None` without files.
+pub(crate) fn read_profiles(
+    program: &Program<'_>,
+    files: impl Iterator<Item = Result<ProfileFile, Stop>>,
+) -> Result<Option<Profile>, Stop> {
     let refuse = |name: &str, error: &ProfileError| {
         Stop::refused(error.code().as_str(), format!("{name}: {error}"))
             .hint("give a profile in BOLT's fdata text format, taken from this program")
     };
     let mut profiles = Vec::new();
-    for (name, bytes) in files {
-        profiles.push(read_fdata(bytes, program).map_err(|error| refuse(name, &error))?);
+    for file in files {
+        let (name, bytes) = file?;
+        profiles.push(read_fdata(&bytes, program).map_err(|error| refuse(&name, &error))?);
+    }
+    if profiles.is_empty() {
+        return Ok(None);
     }
     let profile = merge(profiles);
     profile.require_records().map_err(|error| refuse("profile", &error))?;
@@ -355,8 +367,8 @@ fn store(path: &Path, bytes: &[u8], input: &Path) -> Result<(), Stop> {
         Stop::refused("CLI002", format!("cannot write {}: {error}", path.display()))
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| fail(&error))?;
-    file.write_all(bytes).map_err(|error| fail(&error))?;
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(|error| fail(&error))?;
+    input::write(file.as_file(), bytes).map_err(|error| fail(&error))?;
     let permissions = std::fs::metadata(input).map_err(|error| fail(&error))?.permissions();
     std::fs::set_permissions(file.path(), permissions).map_err(|error| fail(&error))?;
     file.persist(path).map_err(|error| fail(&error.error))?;
