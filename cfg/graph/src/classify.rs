@@ -338,21 +338,27 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         let (section_start, section_end) = (header.addr, header.addr + header.size);
         let functions = program.functions.as_slice();
         let first = functions.partition_point(|function| function.start < section_start);
-        let mut at = section_start;
-        let bounds = functions
-            .iter()
-            .skip(first)
-            .take_while(|function| function.start < section_end)
-            .map(|function| (function.start, function.end))
-            .chain(std::iter::once((section_end, section_end)));
-        for (start, end) in bounds {
+        let last = functions.partition_point(|function| function.start < section_end);
+        let inside = functions.get(first..last.max(first)).unwrap_or(&[]);
+        let image = program.image;
+        // The gap in front of each function, the one at the end of the section, and whether it is padding.
+        let gaps: Vec<(u64, u64, bool)> = (0..=inside.len())
+            .into_par_iter()
+            .map(|index| {
+                let before = index.checked_sub(1).and_then(|before| inside.get(before));
+                let at = before.map_or(section_start, |function| function.end);
+                let start = inside.get(index).map_or(section_end, |function| function.start);
+                let bytes = start.checked_sub(at).and_then(|size| image.bytes_at(at, size)).unwrap_or(&[]);
+                (at, start, is_padding(bytes, at))
+            })
+            .collect();
+        for (at, start, padding) in gaps {
             if start > at {
                 let bytes = program.image.bytes_at(at, start - at).unwrap_or(&[]);
-                let padding = is_padding(bytes, at);
                 let used = sorted_range(&entered, at, start);
                 let taken = !sorted_range(&referenced, at, start).is_empty();
-                let runs_on = start < section_end && is_nops(bytes, at);
-                if padding && !taken && (runs_on || used.is_empty()) {
+                let runs_on = || start < section_end && is_nops(bytes, at);
+                if padding && !taken && (used.is_empty() || runs_on()) {
                     // Who goes there runs into the next function: its entry does as well.
                     entries.extend(used.iter().map(|&addr| (addr, start)));
                 } else {
@@ -366,7 +372,6 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
                     gap_relocations(program, facts, at, start, &mut words, &mut doubtful);
                 }
             }
-            at = end;
         }
     }
     program.obstacles = obstacles;

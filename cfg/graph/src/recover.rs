@@ -104,7 +104,8 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     program.data_refs.reserve_exact(found.refs.len() + found.dead_entries.len());
     program.data_refs.extend(found.refs);
     program.data_refs.extend(found.dead_entries);
-    program.data_refs.par_sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    // A few sorted runs: the stable sort merges them.
+    program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
     drop(span);
     let _span = trace_span!("classify").entered();
     classify::classify(
@@ -251,11 +252,12 @@ fn function_of(extent: &Extent, scan: &Scan) -> Function {
 
 /// A function named `NAME.cold` is a part of the function that it exchanges jumps with.
 fn find_parents(program: &mut Program<'_>) {
+    let table = program.image.symtab();
     let is_cold: Vec<bool> = program
         .functions
-        .iter()
+        .as_slice()
+        .par_iter()
         .map(|function| {
-            let table = program.image.symtab();
             let symbol = function.symbol.and_then(|index| table.as_ref()?.get(index as usize));
             symbol.is_some_and(|symbol| {
                 let name = table.map_or(&[][..], |table| table.name(&symbol));
@@ -263,20 +265,29 @@ fn find_parents(program: &mut Program<'_>) {
             })
         })
         .collect();
-    let mut parents: Vec<(FunctionId, FunctionId)> = Vec::new();
-    for (id, fixups) in program.fixups.iter_enumerated() {
-        let cold = is_cold.get(id.index()).copied().unwrap_or(false);
-        for fixup in fixups.iter().filter(|fixup| matches!(fixup.kind, FixupKind::Branch32 | FixupKind::Branch8)) {
-            let Some(other) = program.function_at(fixup.target).filter(|&other| other != id) else { continue };
-            let other_cold = is_cold.get(other.index()).copied().unwrap_or(false);
-            let interior = program.functions[other].start != fixup.target;
-            if cold && !other_cold && interior {
-                parents.push((id, other));
-            } else if !cold && other_cold {
-                parents.push((other, id));
-            }
-        }
-    }
+    let seen: &Program<'_> = program;
+    let parents: Vec<(FunctionId, FunctionId)> = seen
+        .fixups
+        .as_slice()
+        .par_iter()
+        .enumerate()
+        .flat_map_iter(|(index, fixups)| {
+            let id = FunctionId::from_index(index);
+            let is_cold = &is_cold;
+            let cold = is_cold.get(index).copied().unwrap_or(false);
+            let branches = fixups.iter().filter(|fixup| matches!(fixup.kind, FixupKind::Branch32 | FixupKind::Branch8));
+            branches.filter_map(move |fixup| {
+                let other = seen.function_at(fixup.target).filter(|&other| other != id)?;
+                let other_cold = is_cold.get(other.index()).copied().unwrap_or(false);
+                let interior = seen.functions[other].start != fixup.target;
+                match (cold, other_cold) {
+                    (true, false) if interior => Some((id, other)),
+                    (false, true) => Some((other, id)),
+                    _ => None,
+                }
+            })
+        })
+        .collect();
     // The parent by name, if it is among those that exchange jumps with the part; else the first in
     // address order. (An empty cold part has the address of the next function's.)
     let named_after = |child: FunctionId, parent: FunctionId| {

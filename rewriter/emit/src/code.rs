@@ -120,6 +120,7 @@ pub(crate) fn map(
         }
     }
     padding_entries(program, plan, placement, &mut ranges);
+    ranges.par_sort_unstable_by_key(|range| range.old);
     moved.sort_unstable_by_key(|entry| (entry.0, entry.1));
     let mut functions: Vec<MovedFunction> = Vec::new();
     for (old_start, _, fragment) in moved {

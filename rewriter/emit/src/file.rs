@@ -507,9 +507,8 @@ impl Assembly<'_, '_> {
             let align = section.align.clamp(1, PAGE);
             let is_symtab = section.kind == elf::SHT_SYMTAB;
             let size = content.len() as u64;
-            let content = content.to_vec();
             let offset = self.pad_to(align);
-            self.out.extend_from_slice(&content);
+            self.out.extend_from_slice(content);
             let section = &mut sections[index];
             section.offset = offset;
             section.size = size;

@@ -7,6 +7,7 @@
 //! to that segment; see [`Headers::Moved`].
 
 use postlink_cfg::Program;
+use rayon::prelude::*;
 use postlink_image::{Image, elf, reloc};
 
 /// Where the program header table will be.
@@ -122,7 +123,7 @@ fn block_of(image: &Image<'_>, behind: &[(u64, usize)]) -> Option<Block> {
 /// Whether data or code designates the block by address: then it cannot move unseen.
 fn is_referenced(program: &Program<'_>, block: &Block) -> bool {
     let inside = |addr: u64| addr >= block.start && addr < block.end;
-    let by_code = program.fixups.iter().any(|fixups| fixups.iter().any(|fixup| inside(fixup.target)));
+    let by_code = program.fixups.as_slice().par_iter().any(|fixups| fixups.iter().any(|fixup| inside(fixup.target)));
     let image = program.image;
     let by_data = image.dynamic_relocations().any(|table| {
         image.rela_table(table).iter().any(|rela| {
@@ -133,8 +134,9 @@ fn is_referenced(program: &Program<'_>, block: &Block) -> bool {
     let by_reloc = || {
         image.static_relocations().any(|(table, target)| {
             let loaded = image.sections().get(target).is_some_and(|section| section.is_alloc());
+            let relocations = image.rela_table(table);
             loaded
-                && image.rela_table(table).iter().any(|rela| {
+                && (0..relocations.len()).into_par_iter().filter_map(|index| relocations.get(index)).any(|rela| {
                     let value = symbols.as_ref().and_then(|table| table.get(rela.symbol as usize));
                     value.is_some_and(|symbol| {
                         symbol.is_defined() && inside(symbol.value.wrapping_add_signed(rela.addend.max(0)))

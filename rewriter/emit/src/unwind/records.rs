@@ -1,6 +1,7 @@
 //! Places of records, and their bytes.
 
 use postlink_image::{Cie, EhFrame, Image, eh_pe, elf};
+use rayon::prelude::*;
 
 use super::bytes::{put_pointer, put_uleb, put_value, uleb_len};
 use super::plan::{Contents, NewFde, NewLsda, Program};
@@ -103,7 +104,7 @@ fn search_table(records: &[(u32, Record)], contents: &Contents) -> Vec<(u64, u32
             _ => None,
         })
         .collect();
-    entries.sort_by_key(|&(pc_begin, pc_range, _)| (pc_begin, u64::MAX - pc_range));
+    entries.par_sort_by_key(|&(pc_begin, pc_range, _)| (pc_begin, u64::MAX - pc_range));
     entries.dedup_by_key(|entry| entry.0);
     entries.into_iter().map(|(pc_begin, _, at)| (pc_begin, at)).collect()
 }
