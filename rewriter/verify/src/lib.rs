@@ -9,6 +9,7 @@
 mod bits;
 mod code;
 mod decode;
+mod evidence;
 mod file;
 mod gaps;
 mod pointers;
@@ -22,5 +23,6 @@ mod tables;
 mod unwind;
 mod walk;
 
+pub use evidence::{FunctionEvidence, ReferenceCounts, function_evidence};
 pub use proof::{Checked, Obligation, ObligationSummary, Proof, Violation};
 pub use run::{CheckOptions, check, read_map};

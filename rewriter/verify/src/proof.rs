@@ -149,6 +149,9 @@ pub struct Proof {
     pub checked: Checked,
     /// What the proof rests on in this file beyond the general assumptions, or could not look at.
     pub notes: Vec<String>,
+    /// What the entries of tables of distances lead to in the old program, in order of the entries. Empty
+    /// unless [`CheckOptions::table_targets`](crate::CheckOptions::table_targets) was set.
+    pub table_targets: Vec<OldAddr>,
 }
 
 impl Proof {
@@ -236,6 +239,6 @@ impl Findings {
             },
             violated: violated[obligation as usize],
         });
-        Proof { obligations, violations: self.violations, checked, notes: self.notes }
+        Proof { obligations, violations: self.violations, checked, notes: self.notes, table_targets: Vec::new() }
     }
 }

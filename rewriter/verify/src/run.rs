@@ -1,6 +1,6 @@
 //! The order of the checks.
 
-use postlink_base::{AddressMap, MapError};
+use postlink_base::{AddressMap, MapError, OldAddr};
 use postlink_image::Image;
 use rayon::prelude::*;
 
@@ -17,7 +17,10 @@ use crate::{file, gaps, pointers, roots, symbols, tables, unwind};
 /// What to check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CheckOptions {}
+pub struct CheckOptions {
+    /// Keep [`Proof::table_targets`].
+    pub table_targets: bool,
+}
 
 /// The address map that postlink put into `new`, `None` if the file has none (it is identical, was
 /// stripped of it, or was written by another tool).
@@ -31,7 +34,6 @@ pub fn read_map(new: &Image<'_>) -> Option<Result<AddressMap, MapError>> {
 /// Linear in the size of the files; uses all threads of the current rayon pool; the result does not
 /// depend on their number.
 pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions) -> Proof {
-    let CheckOptions {} = options;
     let mut findings = Findings::default();
     if let Some(tool) = foreign(new, map) {
         findings.notes.push(format!(
@@ -139,7 +141,11 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     findings.merge(symbol_findings);
     findings.merge(harvest.findings);
     add_notes(&mut findings);
-    findings.into_proof()
+    let mut proof = findings.into_proof();
+    if options.table_targets {
+        proof.table_targets = entries.iter().map(|entry| OldAddr::new(entry.target)).collect();
+    }
+    proof
 }
 
 /// Walks from all roots, reads the jump tables that turn up, and walks on until nothing is new.
