@@ -1,6 +1,6 @@
 //! The output file, put together.
 
-use postlink_base::{AddressMap, digest};
+use postlink_base::{AddressMap, Digest, digest};
 use postlink_cfg::{Graphs, Program};
 use postlink_image::{DynamicTable, Image, Section, Segment, build_id, elf};
 use postlink_layout::Plan;
@@ -36,6 +36,11 @@ pub struct Output {
     pub appended_code: u64,
     /// The program header table moved; see [`EmitOptions::may_move_headers`].
     pub moved_headers: bool,
+    /// File offset of the note, [`EmitOptions::note`], in `bytes`.
+    pub note_offset: usize,
+    /// Digest of `bytes` with all bytes of the build id zero. The build id is taken from it, so bytes of the
+    /// note that are filled in later are covered as they were given.
+    pub content: Digest,
 }
 
 const PAGE: u64 = 0x1000;
@@ -186,6 +191,7 @@ pub fn emit(
         read_only,
         headers,
         moved_block,
+        note_offset: 0,
     };
     assembly.reserve();
     drop(span);
@@ -211,11 +217,13 @@ pub fn emit(
     let _span = trace_span!("finish").entered();
     assembly.store_unwind(&places, &unwind_bytes)?;
     let dropped_sections = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
+    let content = assembly.build_id();
     let moved_headers = assembly.headers == Headers::Moved;
+    let note_offset = assembly.note_offset;
     let bytes = std::mem::take(&mut assembly.out);
     drop(assembly);
     drop(relocator);
-    Ok(Output { bytes, map: mapped.map, dropped_sections, appended_code, moved_headers })
+    Ok(Output { bytes, map: mapped.map, dropped_sections, appended_code, moved_headers, note_offset, content })
 }
 
 fn loads<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a Segment> {
@@ -312,6 +320,7 @@ struct Assembly<'a, 'd> {
     read_only: ReadOnly,
     headers: Headers,
     moved_block: Option<(room::Block, u64)>,
+    note_offset: usize,
 }
 
 impl Assembly<'_, '_> {
@@ -506,8 +515,12 @@ impl Assembly<'_, '_> {
             };
             let align = section.align.clamp(1, PAGE);
             let is_symtab = section.kind == elf::SHT_SYMTAB;
+            let is_note = section.old_index.is_none() && section.name == b".note.postlink";
             let size = content.len() as u64;
             let offset = self.pad_to(align);
+            if is_note {
+                self.note_offset = self.out.len();
+            }
             self.out.extend_from_slice(content);
             let section = &mut sections[index];
             section.offset = offset;
@@ -518,7 +531,6 @@ impl Assembly<'_, '_> {
         }
         self.patch_words(relocator, &sections)?;
         self.write_headers(&sections, &map_of_sections, &name_offsets, relocator, places)?;
-        self.build_id();
         Ok(dropped)
     }
 
@@ -755,26 +767,28 @@ impl Assembly<'_, '_> {
         segments
     }
 
-    /// A new build id, derived from the content of the whole file with the old id zeroed.
-    fn build_id(&mut self) {
-        let Some((id, offset)) = build_id(self.program.image) else { return };
-        let size = id.len();
-        let offset = match &self.moved_block {
-            Some((block, new)) if offset >= block.offset && offset < block.offset + (block.end - block.start) => {
-                self.offset_of(*new).map(|base| base + usize::try_from(offset - block.offset).unwrap_or(0))
-            }
-            _ => usize::try_from(offset).ok(),
-        };
-        let Some(offset) = offset else { return };
-        if let Some(field) = self.out.get_mut(offset..offset + size) {
+    /// Writes a new build id, derived from the content of the whole file with the old id zeroed. Gives that
+    /// content's digest.
+    fn build_id(&mut self) -> Digest {
+        let place = build_id(self.program.image).and_then(|(id, offset)| {
+            let offset = match &self.moved_block {
+                Some((block, new)) if offset >= block.offset && offset < block.offset + (block.end - block.start) => {
+                    self.offset_of(*new)? + usize::try_from(offset - block.offset).ok()?
+                }
+                _ => usize::try_from(offset).ok()?,
+            };
+            Some(offset..offset.checked_add(id.len())?)
+        });
+        if let Some(field) = place.clone().and_then(|place| self.out.get_mut(place)) {
             field.fill(0);
         }
         let digest = digest(&self.out);
-        if let Some(field) = self.out.get_mut(offset..offset + size) {
+        if let Some(field) = place.and_then(|place| self.out.get_mut(place)) {
             for (byte, value) in field.iter_mut().zip(digest.0.iter().cycle()) {
                 *byte = *value;
             }
         }
+        digest
     }
 }
 
