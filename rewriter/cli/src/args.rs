@@ -114,8 +114,11 @@ pub(crate) struct Optimize {
     #[arg(long, value_name = "FILE")]
     pub(crate) map_file: Option<PathBuf>,
     /// Do not check that the output is the input's program
-    #[arg(long)]
+    #[arg(long, conflicts_with = "report")]
     pub(crate) no_verify: bool,
+    /// Write the summary, the evidence and a row per function to this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
     /// Print wall time, CPU time and peak memory of each stage
     #[arg(long)]
     pub(crate) time: bool,
@@ -177,7 +180,7 @@ pub(crate) struct Verify {
     /// The address map, if NEW does not hold it (`optimize --map-file`)
     #[arg(long, value_name = "FILE")]
     pub(crate) map: Option<PathBuf>,
-    /// Write obligations, violations and counts to this folder, as TSV and as JSON lines
+    /// Write obligations, violations, counts, the evidence and a row per function to this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
     /// How many violations to print

@@ -3,9 +3,12 @@
 mod args;
 mod blocks;
 mod commands;
+mod evidence;
 mod input;
+mod note;
 mod outcome;
 mod pipeline;
+mod report;
 mod stages;
 
 use std::process::ExitCode;

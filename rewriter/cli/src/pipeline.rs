@@ -1,14 +1,15 @@
 //! The pipeline: from the input's bytes to a proven output, each stage a pure function of the ones
 //! before.
 
-use postlink_base::{AddressMap, Digest, IndexVec, digest};
+use postlink_base::{AddressMap, IndexVec};
 use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
 use postlink_emit::{EmitError, EmitOptions, Output, emit};
-use postlink_image::{Image, build_id};
+use postlink_image::Image;
 use postlink_layout::{Counts, Plan, PlanOptions, WeightedCall, Weights, plan};
 use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
 use postlink_verify::{CheckOptions, Proof, check};
 
+use crate::note::Note;
 use crate::stages::Stages;
 
 /// What the pipeline does, apart from the plan's own options.
@@ -18,11 +19,15 @@ pub(crate) struct Options {
     pub(crate) no_map: bool,
     /// Options as they go into the output's note: no paths, no time.
     pub(crate) note_options: Vec<String>,
+    /// Keep what a report on functions needs.
+    pub(crate) report: bool,
 }
 
 /// What came out.
 pub(crate) struct Outcome {
     pub(crate) output: Output,
+    /// The output's note; the digest of the evidence is not in it yet.
+    pub(crate) note: Note,
     pub(crate) plan: Plan,
     pub(crate) proof: Option<Proof>,
     /// Functions that stay because their new code could not be written or proven, with the reason.
@@ -58,8 +63,9 @@ pub(crate) fn back_end(
 ) -> Result<Outcome, Failure> {
     let (profile, attached) = profile.unzip();
     let mut attached = attached.unwrap_or_default();
-    let mut emit_options =
-        EmitOptions { note: note(program, profile, options), no_map: options.no_map, may_move_headers: false };
+    let profile_digest = profile.map(|profile| profile.digest.to_string());
+    let note = Note::new(program.image, profile_digest, &options.note_options, options.verify);
+    let mut emit_options = EmitOptions { note: note.encode(), no_map: options.no_map, may_move_headers: false };
     let mut plan_options = options.plan.clone();
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
@@ -103,12 +109,12 @@ pub(crate) fn back_end(
             }
         };
         if !options.verify {
-            return Ok(Outcome { output, plan, proof: None, contained, whole_only: plan_options.whole_only });
+            return Ok(Outcome { output, note, plan, proof: None, contained, whole_only: plan_options.whole_only });
         }
-        let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map))?;
+        let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map, options.report))?;
         if proof.is_proven() {
             let whole_only = plan_options.whole_only;
-            return Ok(Outcome { output, plan, proof: Some(proof), contained, whole_only });
+            return Ok(Outcome { output, note, plan, proof: Some(proof), contained, whole_only });
         }
         let mut progress = false;
         for violation in &proof.violations {
@@ -149,9 +155,11 @@ fn keep(
     fresh
 }
 
-fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap) -> Result<Proof, Failure> {
+fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap, report: bool) -> Result<Proof, Failure> {
     let new = Image::parse(new).map_err(|error| Failure::Unreadable(error.to_string()))?;
-    Ok(check(old, &new, map, &CheckOptions::default()))
+    let mut options = CheckOptions::default();
+    options.table_targets = report;
+    Ok(check(old, &new, map, &options))
 }
 
 /// The function at fault for a failure of emission, if it is one function's.
@@ -191,30 +199,4 @@ fn counts_of(program: &Program<'_>, profile: Option<&Profile>, cfg: &FunctionCfg
 
 fn layout_counts(counts: FunctionCounts) -> Counts {
     Counts { blocks: counts.blocks, edges: counts.edges, inside_known: counts.inside_known }
-}
-
-/// The note in the output: one ELF note (owner `postlink`, type 1) with JSON inside.
-fn note(program: &Program<'_>, profile: Option<&Profile>, options: &Options) -> Vec<u8> {
-    let input: Digest = digest(program.image.data());
-    let old_id: Option<String> =
-        build_id(program.image).map(|(id, _)| id.iter().map(|byte| format!("{byte:02x}")).collect());
-    let json = serde_json::json!({
-        "tool": concat!("postlink ", env!("CARGO_PKG_VERSION")),
-        "input_blake3": input.to_string(),
-        "input_build_id": old_id,
-        "profile_blake3": profile.map(|profile| profile.digest.to_string()),
-        "options": options.note_options,
-        "proven": options.verify,
-    });
-    let desc = json.to_string().into_bytes();
-    let mut note = Vec::with_capacity(desc.len() + 32);
-    let owner = b"postlink\0";
-    note.extend((owner.len() as u32).to_le_bytes());
-    note.extend(u32::try_from(desc.len()).unwrap_or(0).to_le_bytes());
-    note.extend(1u32.to_le_bytes());
-    note.extend(owner);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note.extend(desc);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note
 }

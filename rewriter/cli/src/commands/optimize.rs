@@ -1,39 +1,56 @@
 //! `postlink optimize`.
 
+mod options;
+mod summary;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use postlink_base::IndexVec;
-use postlink_cfg::{Class, FunctionId, Program};
-use postlink_layout::{BlockOrderChoice, FunctionOrderChoice, FunctionPlan, Mode, PlanOptions, SplitChoice};
-use postlink_profile::{
-    Profile, ProfileError, STALE_BELOW_PERCENT, ShareOfCounts, attach_all, function_weights, merge, read_fdata,
-};
+use postlink_cfg::Program;
+use postlink_image::Image;
+use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, ShareOfCounts, attach_all, merge, read_fdata};
 use postlink_report::Diagnose as _;
 use postlink_verify::Proof;
 
-use crate::args::{BlockOrderArg, ModeArg, Optimize, SplitArg};
+use crate::args::Optimize;
+use crate::evidence::{Evidence, Pair, record};
 use crate::input;
 use crate::outcome::{Stop, tell};
 use crate::pipeline::{self, Failure, Options, Outcome};
+use crate::report::{Report, Resource, file_name};
 use crate::stages::Stages;
+use options::{note_options, order_file, plan_options, selection};
+
+use summary::Summary;
 
 /// What `optimize` does, said by its arguments; `demo` shares it.
 pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| Stop::usage(format!("--threads {threads}: {error}")))?;
-    }
+    use_threads(arguments)?;
     let mut stages = Stages::new();
     if arguments.time {
         stages.listen();
     }
     let bytes = stages.run("read", || input::read(&arguments.input))?;
-    let done = optimize(&arguments.input, &bytes, profile_files(&arguments.profile), arguments, &mut stages)?;
+    let mut taken = Vec::new();
+    let profiles = profile_files(&arguments.profile).inspect(|file| {
+        if let (Some(_), Ok((name, bytes))) = (&arguments.report, file) {
+            taken.push(Resource::new(&file_name(Path::new(name)), bytes, Some("profile")));
+        }
+    });
+    let done = optimize(&arguments.input, &bytes, profiles, arguments, &mut stages)?;
+    if let Some(folder) = &arguments.report
+        && let Some((report, evidence)) = done.report
+    {
+        let subject = Resource::new(&file_name(&arguments.output), &done.bytes, None);
+        let mut dependencies = vec![Resource::new(&file_name(&arguments.input), &bytes, Some("old"))];
+        dependencies.append(&mut taken);
+        if let Some(order) = order_file(arguments) {
+            dependencies.extend(Resource::read(Path::new(order), "function-order")?);
+        }
+        stages.run("report", || report.write(folder, &evidence, subject, dependencies))?;
+    }
     stages.run("write", || store(&arguments.output, &done.bytes, &arguments.input))?;
     if let Some(path) = &arguments.map_file {
         store(path, &done.map, &arguments.input)?;
@@ -48,11 +65,24 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Takes as many threads as the arguments say.
+pub(super) fn use_threads(arguments: &Optimize) -> Result<(), Stop> {
+    match arguments.threads {
+        None => Ok(()),
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| Stop::usage(format!("--threads {threads}: {error}"))),
+    }
+}
+
 /// A finished output and what is to be said about it.
 pub(crate) struct Done {
     pub(crate) bytes: Vec<u8>,
     pub(crate) map: Vec<u8>,
     pub(crate) summary: String,
+    /// With `--report`.
+    report: Option<(Report, Evidence)>,
 }
 
 /// From the input's bytes to the output's.
@@ -78,12 +108,39 @@ pub(crate) fn optimize(
         verify: !arguments.no_verify,
         no_map: arguments.no_map,
         note_options: note_options(arguments),
+        report: arguments.report.is_some(),
     };
     let mut may_move = selection(&program, arguments)?;
-    let outcome = pipeline::back_end(&program, profile.as_ref().zip(attached), &mut may_move, &options, stages).map_err(failure)?;
-    let summary = summary(&program, profile.as_ref(), &outcome, bytes.len());
+    let mut outcome = pipeline::back_end(&program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
+        .map_err(failure)?;
     let map = outcome.output.map.encode();
-    Ok(Done { bytes: outcome.output.bytes, map, summary })
+    let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
+    let summary = Summary::new(&program, profile.as_ref(), &outcome, bytes.len());
+    let mut report = None;
+    if let (Some(evidence), Some(proof), true) = (evidence, &outcome.proof, options.report) {
+        let new = input::parse(&arguments.output, &outcome.output.bytes)?;
+        let mut made = stages.run("functions", || Report::new(&image, &new, &outcome.output.map, proof, &evidence))?;
+        summary.add_to(&mut made)?;
+        report = Some((made, evidence));
+    }
+    Ok(Done { bytes: outcome.output.bytes, map, summary: summary.text(), report })
+}
+
+/// Sums the proof up and puts the digest of that into the output's note; `None` without proof.
+fn write_evidence(old: &Image<'_>, outcome: &mut Outcome, map: &[u8]) -> Result<Option<Evidence>, Stop> {
+    let Some(proof) = &outcome.proof else { return Ok(None) };
+    let output = &mut outcome.output;
+    let pair = Pair {
+        old_blake3: outcome.note.input_blake3.clone(),
+        new_size: output.bytes.len(),
+        new_content: output.content,
+    };
+    let evidence = Evidence::new(old, pair, (&output.map, map), Some(&outcome.note), proof);
+    let note_size = outcome.note.encode().len();
+    if !record(&evidence.bytes(), &mut output.bytes, output.note_offset, note_size) {
+        return Err(Stop::contradiction("EMT001", "the note has no place for the digest of the evidence"));
+    }
+    Ok(Some(evidence))
 }
 
 /// A profile's name for messages, and its bytes.
@@ -134,27 +191,6 @@ fn refuse_stale(share: ShareOfCounts, allow_stale: bool) -> Result<(), Stop> {
     .hint("take a profile of this very build, or accept the loss with --allow-stale"))
 }
 
-/// Options for the note: what changes the output, and nothing that names a place or a time.
-fn note_options(arguments: &Optimize) -> Vec<String> {
-    let mut options = vec![format!("mode={}", if arguments.mode == ModeArg::Hot { "hot" } else { "full" })];
-    if let Some(order) = arguments.block_order {
-        options.push(format!("block-order={}", value_name(&order)));
-    }
-    if let Some(order) = arguments.function_order.as_deref() {
-        let known = ["cdsort", "hfsort", "keep", "reverse", "random"].contains(&order);
-        options.push(format!("function-order={}", if known { order } else { "file" }));
-    }
-    if let Some(split) = arguments.split {
-        options.push(format!("split={}", value_name(&split)));
-    }
-    options.push(format!("seed={}", arguments.seed));
-    options
-}
-
-fn value_name(value: &impl clap::ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
 fn failure(failure: Failure) -> Stop {
     let hint = "this is a bug of postlink; keep the input and the options to report it";
     match failure {
@@ -194,170 +230,6 @@ pub(crate) fn violations(proof: &Proof, limit: usize) -> String {
         let _ = writeln!(out, "  and {rest} more");
     }
     out
-}
-
-fn summary(program: &Program<'_>, profile: Option<&Profile>, outcome: &Outcome, old_size: usize) -> String {
-    let mut out = String::new();
-    let mut counts = [0u64; 3];
-    let mut split = 0u64;
-    for plan in outcome.plan.functions.iter() {
-        match plan {
-            FunctionPlan::Stay => counts[0] += 1,
-            FunctionPlan::Whole { .. } => counts[1] += 1,
-            FunctionPlan::Relay { fragments, .. } => {
-                counts[2] += 1;
-                split += u64::from(fragments.len() > 1);
-            }
-        }
-    }
-    let total = program.functions.len();
-    let _ = writeln!(
-        out,
-        "functions  {total}: {} laid out anew ({split} split), {} moved whole, {} kept in place",
-        counts[2], counts[1], counts[0]
-    );
-    let pinned = program.functions.iter().filter(|function| {
-        function.class == Class::Pinned && function.reason != Some(postlink_cfg::Reason::SectionStays)
-    });
-    let rigid = program.functions.iter().filter(|function| function.class == Class::Rigid).count();
-    let pinned = pinned.count();
-    if rigid + pinned > 0 {
-        let _ = writeln!(out, "           {rigid} rigid, {pinned} pinned: `postlink doctor` names the reasons");
-    }
-    if let Some(profile) = profile {
-        let weights = function_weights(profile, program);
-        let all: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(weight.samples));
-        let free: u64 = weights
-            .iter_enumerated()
-            .filter(|(id, _)| program.functions[*id].class == Class::Free)
-            .fold(0, |sum, (_, weight)| sum.saturating_add(weight.samples));
-        let hot = weights.iter().filter(|weight| weight.samples > 0).count();
-        let _ = writeln!(
-            out,
-            "profile    {hot} functions with samples; {:.2} % of all samples in functions that may be rearranged",
-            percent(free, all)
-        );
-    }
-    for (id, why) in &outcome.contained {
-        let _ = writeln!(out, "kept       {} [CFG020]: {why}", program.name(*id));
-    }
-    if let Some(proof) = &outcome.proof {
-        let checked = &proof.checked;
-        let _ = writeln!(
-            out,
-            "proof      P1-P7 hold: {} functions, {} instructions, {} pointers, {} table entries, {} unwind rows",
-            checked.functions, checked.instructions, checked.pointers, checked.table_entries, checked.unwind_rows
-        );
-    }
-    let new_size = outcome.output.bytes.len();
-    let _ = writeln!(
-        out,
-        "size       {old_size} -> {new_size} bytes ({:+.1} %), {} bytes of code behind the old text",
-        (new_size as f64 / old_size as f64 - 1.0) * 100.0,
-        outcome.output.appended_code
-    );
-    if outcome.whole_only {
-        let _ = writeln!(
-            out,
-            "warning[{}]: the program header table has little room to grow: functions were moved as one piece",
-            "EMT002"
-        );
-    }
-    if outcome.output.moved_headers {
-        let _ = writeln!(
-            out,
-            "warning[{}]: the program header table had to move: do not run strip on the output (llvm-strip works)",
-            "EMT003"
-        );
-    }
-    if !outcome.output.dropped_sections.is_empty() {
-        let _ = writeln!(
-            out,
-            "warning[POSTLINK_SECTION]: debug information is left out: {}",
-            outcome.output.dropped_sections.join(" ")
-        );
-    }
-    out
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
-}
-
-fn plan_options(program: &Program<'_>, arguments: &Optimize) -> Result<PlanOptions, Stop> {
-    let has_profile = !arguments.profile.is_empty();
-    let block_order = match arguments.block_order {
-        Some(BlockOrderArg::ExtTsp) => BlockOrderChoice::ExtTsp,
-        Some(BlockOrderArg::Keep) => BlockOrderChoice::Keep,
-        Some(BlockOrderArg::Reverse) => BlockOrderChoice::Reverse,
-        Some(BlockOrderArg::Random) => BlockOrderChoice::Random,
-        None if has_profile => BlockOrderChoice::ExtTsp,
-        None => BlockOrderChoice::Keep,
-    };
-    let split = match arguments.split {
-        Some(SplitArg::Cold) => SplitChoice::Cold,
-        Some(SplitArg::All) => SplitChoice::All,
-        Some(SplitArg::Random) => SplitChoice::Random,
-        Some(SplitArg::None) => SplitChoice::None,
-        None if has_profile => SplitChoice::Cold,
-        None => SplitChoice::None,
-    };
-    let function_order = match arguments.function_order.as_deref() {
-        Some("cdsort") => FunctionOrderChoice::CdSort,
-        Some("hfsort") => FunctionOrderChoice::HfSort,
-        Some("keep") => FunctionOrderChoice::Keep,
-        Some("reverse") => FunctionOrderChoice::Reverse,
-        Some("random") => FunctionOrderChoice::Random,
-        Some(file) => FunctionOrderChoice::List(order_file(program, file)?),
-        None if has_profile => FunctionOrderChoice::CdSort,
-        None => FunctionOrderChoice::Keep,
-    };
-    Ok(PlanOptions {
-        mode: match arguments.mode {
-            ModeArg::Full => Mode::Full,
-            ModeArg::Hot => Mode::Hot,
-        },
-        block_order,
-        function_order,
-        split,
-        seed: arguments.seed,
-        hot_all: arguments.hot_all,
-        whole_only: false,
-    })
-}
-
-/// Reads an order file: one symbol per line; empty lines and lines that start with `#` are skipped.
-fn order_file(program: &Program<'_>, file: &str) -> Result<Vec<FunctionId>, Stop> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Stop::usage(format!("--function-order {file}: {error}"))
-            .hint("give cdsort, hfsort, keep, reverse, random, or a file with one function name per line")
-    })?;
-    let names = super::dump::names(program);
-    let wanted = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    // A name that is not there is no error: order files outlive programs.
-    Ok(wanted.filter_map(|name| names.get(name.as_bytes()).copied()).collect())
-}
-
-/// Which functions the user allows to move.
-fn selection(program: &Program<'_>, arguments: &Optimize) -> Result<IndexVec<FunctionId, bool>, Stop> {
-    let all = arguments.only.is_empty();
-    let mut may_move: IndexVec<FunctionId, bool> = program.functions.iter().map(|_| all).collect();
-    for name in &arguments.only {
-        may_move[super::dump::find(program, name)?] = true;
-    }
-    for name in &arguments.skip {
-        may_move[super::dump::find(program, name)?] = false;
-    }
-    if let Some(limit) = arguments.max_functions {
-        let mut left = limit;
-        for (id, function) in program.functions.iter_enumerated() {
-            if may_move[id] && function.class != Class::Pinned {
-                may_move[id] = left > 0;
-                left = left.saturating_sub(1);
-            }
-        }
-    }
-    Ok(may_move)
 }
 
 /// Writes the output beside its final name and renames it, so that no half-written file ever has that

@@ -4,27 +4,43 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use postlink_base::AddressMap;
+use postlink_base::{AddressMap, digest};
 use postlink_image::{Image, elf};
-use postlink_report::{Code, Row, RowError, json_lines, tsv};
-use postlink_verify::{CheckOptions, Checked, Proof, check, read_map};
-use serde::Serialize;
+use postlink_verify::{CheckOptions, Proof, check, read_map};
 
 use super::optimize::violations;
 use crate::args::Verify;
+use crate::evidence::{Agreement, Evidence, Pair, content};
 use crate::input;
+use crate::note::Note;
 use crate::outcome::{REFUSED, Stop};
+use crate::report::{Report, Resource, counts, file_name};
 
 pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Stop> {
     let (old_bytes, new_bytes) = (input::read(&arguments.old)?, input::read(&arguments.new)?);
     let old = parse(&arguments.old, &old_bytes)?;
     let new = parse(&arguments.new, &new_bytes)?;
     let map = address_map(&arguments.new, &new, arguments.map.as_deref())?;
-    let proof = check(&old, &new, &map, &CheckOptions::default());
+    let (note, hash_place) = Note::read(&new).unzip();
+    let mut options = CheckOptions::default();
+    options.table_targets = arguments.report.is_some();
+    let (proof, (old_blake3, new_content)) = rayon::join(
+        || check(&old, &new, &map, &options),
+        || rayon::join(|| digest(&old_bytes).to_string(), || content(&new, hash_place.flatten())),
+    );
+    let pair = Pair { old_blake3, new_size: new_bytes.len(), new_content };
+    let evidence = Evidence::new(&old, pair, (&map, &map.encode()), note.as_ref(), &proof);
+    let agreement = Agreement::of(&evidence.bytes(), note.as_ref(), &new, new_content);
     if let Some(folder) = &arguments.report {
-        write_report(folder, &proof)?;
+        let report = Report::new(&old, &new, &map, &proof, &evidence)?;
+        let mut dependencies = vec![Resource::new(&file_name(&arguments.old), &old_bytes, Some("old"))];
+        if let Some(file) = &arguments.map {
+            dependencies.extend(Resource::read(file, "map")?);
+        }
+        let subject = Resource::new(&file_name(&arguments.new), &new_bytes, None);
+        report.write(folder, &evidence, subject, dependencies)?;
     }
-    super::print(&page(arguments, &proof));
+    super::print(&page(arguments, &proof, agreement));
     Ok(if proof.is_proven() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
@@ -51,7 +67,7 @@ pub(crate) fn address_map(path: &Path, new: &Image<'_>, file: Option<&Path>) -> 
     }
 }
 
-fn page(arguments: &Verify, proof: &Proof) -> String {
+fn page(arguments: &Verify, proof: &Proof, agreement: Agreement) -> String {
     let mut out = String::new();
     if !proof.violations.is_empty() {
         let _ = writeln!(out, "violations, {} in all:", proof.obligations.iter().map(|one| one.violated).sum::<u64>());
@@ -76,6 +92,7 @@ fn page(arguments: &Verify, proof: &Proof) -> String {
     for note in &proof.notes {
         let _ = writeln!(out, "note: {note}");
     }
+    let _ = writeln!(out, "evidence: {}", agreement.text());
     let (old, new) = (arguments.old.display(), arguments.new.display());
     let _ = if proof.is_proven() {
         writeln!(out, "\nPROVEN: {new} is the program {old}")
@@ -83,117 +100,4 @@ fn page(arguments: &Verify, proof: &Proof) -> String {
         writeln!(out, "\nNOT PROVEN [POSTLINK_PROOF]: {new} is not shown to be the program {old}")
     };
     out
-}
-
-/// One obligation.
-#[derive(Serialize)]
-struct ObligationRow {
-    obligation: &'static str,
-    title: &'static str,
-    checked: u64,
-    violated: u64,
-}
-
-impl Row for ObligationRow {
-    const TABLE: &'static str = "verify-obligations";
-    const VERSION: u32 = 1;
-}
-
-/// One violation.
-#[derive(Serialize)]
-struct ViolationRow {
-    code: Code,
-    obligation: &'static str,
-    rule: &'static str,
-    function: Option<String>,
-    old_addr: Option<String>,
-    old_text: String,
-    new_addr: Option<String>,
-    new_text: String,
-    message: String,
-}
-
-impl Row for ViolationRow {
-    const TABLE: &'static str = "verify-violations";
-    const VERSION: u32 = 1;
-}
-
-/// How much of one kind was looked at.
-#[derive(Serialize)]
-struct CountRow {
-    what: &'static str,
-    count: u64,
-}
-
-impl Row for CountRow {
-    const TABLE: &'static str = "verify-counts";
-    const VERSION: u32 = 1;
-}
-
-fn counts(checked: &Checked) -> Vec<CountRow> {
-    [
-        ("functions", checked.functions),
-        ("instructions", checked.instructions),
-        ("position-dependent operands", checked.operands),
-        ("pointers", checked.pointers),
-        ("table entries", checked.table_entries),
-        ("unwind rows", checked.unwind_rows),
-        ("call sites", checked.call_sites),
-        ("symbols", checked.symbols),
-        ("bytes of data", checked.data_bytes),
-        ("bytes without live code", checked.dead_bytes),
-        ("calls taken not to return", checked.assumed_no_return),
-        ("bytes kept, not decoded", checked.undecoded_bytes),
-        ("bytes kept, not reached", checked.unreached_bytes),
-    ]
-    .into_iter()
-    .map(|(what, count)| CountRow { what, count })
-    .collect()
-}
-
-fn write_report(folder: &Path, proof: &Proof) -> Result<(), Stop> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Stop::refused("CLI002", format!("cannot create {}: {error}", folder.display())))?;
-    let hex = |addr: u64| format!("{addr:#x}");
-    let obligations: Vec<ObligationRow> = proof
-        .obligations
-        .iter()
-        .map(|one| ObligationRow {
-            obligation: one.obligation.id(),
-            title: one.obligation.title(),
-            checked: one.checked,
-            violated: one.violated,
-        })
-        .collect();
-    let violations: Vec<ViolationRow> = proof
-        .violations
-        .iter()
-        .map(|one| ViolationRow {
-            code: const { Code::new("POSTLINK_PROOF") },
-            obligation: one.obligation.id(),
-            rule: one.rule,
-            function: one.function.map(|addr| hex(addr.raw())),
-            old_addr: one.old_addr.map(|addr| hex(addr.raw())),
-            old_text: one.old_text.clone(),
-            new_addr: one.new_addr.map(|addr| hex(addr.raw())),
-            new_text: one.new_text.clone(),
-            message: one.message.clone(),
-        })
-        .collect();
-    write_table(folder, &obligations)?;
-    write_table(folder, &violations)?;
-    write_table(folder, &counts(&proof.checked))
-}
-
-/// Writes one table as `TABLE.tsv` and `TABLE.jsonl`.
-fn write_table<R: Row>(folder: &Path, rows: &[R]) -> Result<(), Stop> {
-    let render = |text: Result<String, RowError>| {
-        text.map_err(|error| Stop::contradiction("CLI002", format!("table {}: {error}", R::TABLE)))
-    };
-    for (extension, text) in [("tsv", render(tsv(rows))?), ("jsonl", render(json_lines(rows))?)] {
-        let path = folder.join(R::TABLE).with_extension(extension);
-        std::fs::write(&path, text)
-            .map_err(|error| Stop::refused("CLI002", format!("cannot write {}: {error}", path.display())))?;
-    }
-    Ok(())
 }
