@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Show one function before and after: blocks, addresses, what refers to it
     Explain(Explain),
+    /// Pack all that reproduces a run of `optimize` into one archive, to report a bug with
+    Bundle(Bundle),
     /// Optimize a small program that postlink carries in itself, prove it, run it
     Demo(Demo),
 }
@@ -204,6 +206,24 @@ pub(crate) struct Explain {
     /// An execution profile (fdata), to show how often each block runs
     #[arg(short, long, value_name = "FILE")]
     pub(crate) profile: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Bundle {
+    /// The linked program or shared object that shows the bug
+    pub(crate) input: PathBuf,
+    /// Where to write the archive (tar)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// An execution profile (fdata); several are added up
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) profile: Vec<PathBuf>,
+    /// Do not run the optimization to see how it ends
+    #[arg(long)]
+    pub(crate) no_run: bool,
+    /// Options of `optimize`
+    #[arg(last = true, value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
 }
 
 #[derive(Args)]

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod bundle;
 mod demo;
 mod doctor;
 mod dump;
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode, Stop> {
         Command::Dump(dump) => dump::run(&dump),
         Command::Verify(verify) => verify::run(&verify),
         Command::Explain(explain) => explain::run(&explain),
+        Command::Bundle(bundle) => bundle::run(&bundle),
         Command::Demo(demo) => demo::run(&demo),
     }
 }

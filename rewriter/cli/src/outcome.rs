@@ -42,12 +42,26 @@ impl Stop {
         self.hint = Some(hint.into());
         self
     }
+    /// The exit status.
+    pub(crate) const fn status(&self) -> u8 {
+        self.status
+    }
+    /// The outcome's code.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+    /// The message, without the code.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+    /// Message and hint as they are printed.
+    pub(crate) fn text(&self) -> String {
+        let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        format!("error[{}]: {}\n{hint}", self.code, self.message)
+    }
     /// Prints the reason and gives the exit status.
     pub(crate) fn report(self) -> ExitCode {
-        tell(&format!("error[{}]: {}\n", self.code, self.message));
-        if let Some(hint) = self.hint {
-            tell(&format!("hint: {hint}\n"));
-        }
+        tell(&self.text());
         ExitCode::from(self.status)
     }
 }

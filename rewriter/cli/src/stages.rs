@@ -36,11 +36,12 @@ struct Tree {
 pub(crate) struct Stages {
     start: Instant,
     tree: Arc<Mutex<Tree>>,
+    last: &'static str,
 }
 
 impl Stages {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), tree: Arc::default() }
+        Self { start: Instant::now(), tree: Arc::default(), last: "start" }
     }
 
     /// Lists the spans of this thread as well, from now on. Works once in a process.
@@ -52,10 +53,16 @@ impl Stages {
 
     /// Runs `work` as a stage.
     pub(crate) fn run<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        self.last = name;
         begin(&self.tree, self.start, name);
         let result = work();
         end(&self.tree, self.start);
         result
+    }
+
+    /// The stage that was started last: the one at fault, if the run failed.
+    pub(crate) const fn last(&self) -> &'static str {
+        self.last
     }
 
     /// Seconds since the beginning.

@@ -1,4 +1,4 @@
-//! Evidence that travels: what `--report` writes, what the note in the output says about it.
+//! Evidence that travels: what `--report` writes, what the note in the output says about it, and `bundle`.
 #![allow(clippy::expect_used, reason = "a test that cannot build its program has failed")]
 
 #[path = "cli/program.rs"]
@@ -297,4 +297,79 @@ fn damaged_outputs_do_not_panic() {
         refused += usize::from(ran.status() == 1);
     }
     assert!(refused > 10, "{refused} of them matter");
+}
+
+/// Unpacks `archive` and gives `bundle.json`.
+fn unpack(folder: &Folder, archive: &str) -> Value {
+    folder.tool("tar", &["xf", archive]);
+    json(folder, "postlink-bundle/bundle.json")
+}
+
+#[test]
+fn a_bundle_makes_the_same_output_again() {
+    let folder = folder("bundle");
+    std::fs::write(folder.path("p.fdata"), "1 _start 5 1 classify 0 0 3\n").expect("write a profile");
+    std::fs::write(folder.path("order.txt"), "classify\n_start\n").expect("write an order");
+    let options = ["--split=all", "--function-order=order.txt", "--skip=where_am_i"];
+    let ran = postlink(&folder, &[&["optimize", "program", "-o", "out", "-p", "p.fdata"][..], &options].concat());
+    assert_eq!(ran.status(), 0, "{}", ran.stderr());
+    let bundle = |output: &str| {
+        let ran = postlink(&folder, &[&["bundle", "program", "-o", output, "-p", "p.fdata", "--"][..], &options].concat());
+        assert_eq!((ran.status(), ran.stdout().as_str()), (0, ""), "{}", ran.stderr());
+        assert!(ran.stderr().contains("it shows: the run succeeds"), "{}", ran.stderr());
+    };
+    bundle("a.tar");
+    // Neither the time nor the name of the archive is in it.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    bundle("b.tar");
+    assert_eq!(folder.read("a.tar"), folder.read("b.tar"));
+
+    let about = unpack(&folder, "a.tar");
+    assert_eq!(about["outcome"]["output_blake3"], blake3(&folder.read("out")));
+    assert_eq!(folder.read("postlink-bundle/input/program"), folder.read("program"));
+    let command: Vec<&str> = about["command"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_postlink"));
+    let again = again.current_dir(folder.path("postlink-bundle")).args(&command[1..]).output().expect("postlink runs");
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(folder.read("postlink-bundle/out"), folder.read("out"));
+    let readme = String::from_utf8(folder.read("postlink-bundle/README.md")).expect("text");
+    assert!(readme.contains(&format!("    {}\n", command.join(" "))), "{readme}");
+    for file in about["files"].as_array().expect("a list") {
+        let name = format!("postlink-bundle/{}", file["name"].as_str().expect("a name"));
+        assert_eq!(file["blake3"], blake3(&folder.read(&name)), "{name}");
+    }
+}
+
+#[test]
+fn a_bundle_says_how_the_run_failed() {
+    let folder = folder("bundle-failed");
+    std::fs::write(folder.path("p.fdata"), "1 _start 5 1 classify 0 0 1\n1 classify 3 1 classify 7 0 100\n")
+        .expect("write a profile");
+    let ran = postlink(&folder, &["bundle", "program", "-o", "a.tar", "--profile", "p.fdata"]);
+    assert_eq!(ran.status(), 0, "{}", ran.stderr());
+    let outcome = unpack(&folder, "a.tar")["outcome"].clone();
+    assert_eq!((&outcome["status"], &outcome["stage"]), (&Value::from(1), &Value::from("attach")));
+    assert_eq!(outcome["code"], "POSTLINK_PROFILE_STALE");
+    assert!(outcome["message"].as_str().is_some_and(|message| message.starts_with("only ")), "{outcome}");
+    assert!(outcome["output_blake3"].is_null());
+    let ran = postlink(&folder, &["bundle", "program", "-o", "b.tar", "--no-run"]);
+    assert_eq!(ran.status(), 0, "{}", ran.stderr());
+    assert!(unpack(&folder, "b.tar")["outcome"].is_null());
+}
+
+#[test]
+fn a_bundle_that_cannot_be_made_is_not_written() {
+    let folder = folder("bundle-refused");
+    for (arguments, status, says) in [
+        (&["bundle", "program", "-o", "a.tar.zst"][..], 2, "plain tar"),
+        (&["bundle", "program", "-o", "a.tar", "--", "--bad"], 2, "'--bad'"),
+        (&["bundle", "program", "-o", "a.tar", "--", "-o", "x"], 2, "cannot be used multiple times"),
+        (&["bundle", "missing", "-o", "a.tar"], 1, "cannot read missing"),
+        (&["bundle", "program", "-o", "no/such/a.tar"], 1, "cannot write no/such/a.tar"),
+    ] {
+        let ran = postlink(&folder, arguments);
+        assert_eq!(ran.status(), status, "{arguments:?}: {}", ran.stderr());
+        assert!(ran.stderr().contains(says), "{arguments:?}: {}", ran.stderr());
+    }
+    assert_eq!(folder.names(), ["program", "program.s"]);
 }

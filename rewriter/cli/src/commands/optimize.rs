@@ -14,6 +14,7 @@ use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, ShareOfCounts
 use postlink_report::Diagnose as _;
 use postlink_verify::Proof;
 
+use super::bundle;
 use crate::args::Optimize;
 use crate::evidence::{Evidence, Pair, record};
 use crate::input;
@@ -21,8 +22,9 @@ use crate::outcome::{Stop, tell};
 use crate::pipeline::{self, Failure, Options, Outcome};
 use crate::report::{Report, Resource, file_name};
 use crate::stages::Stages;
-use options::{note_options, order_file, plan_options, selection};
+use options::{note_options, plan_options, selection};
 
+pub(super) use options::{command_line, order_file};
 use summary::Summary;
 
 /// What `optimize` does, said by its arguments; `demo` shares it.
@@ -112,7 +114,7 @@ pub(crate) fn optimize(
     };
     let mut may_move = selection(&program, arguments)?;
     let mut outcome = pipeline::back_end(&program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
-        .map_err(failure)?;
+        .map_err(|failed| failure(failed, arguments))?;
     let map = outcome.output.map.encode();
     let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
     let summary = Summary::new(&program, profile.as_ref(), &outcome, bytes.len());
@@ -191,8 +193,11 @@ fn refuse_stale(share: ShareOfCounts, allow_stale: bool) -> Result<(), Stop> {
     .hint("take a profile of this very build, or accept the loss with --allow-stale"))
 }
 
-fn failure(failure: Failure) -> Stop {
-    let hint = "this is a bug of postlink; keep the input and the options to report it";
+fn failure(failure: Failure, arguments: &Optimize) -> Stop {
+    let hint = format!(
+        "this is a bug of postlink; to report it, if you may share the program, put all that shows it into one file:\n  {}",
+        bundle::command_for(arguments)
+    );
     match failure {
         Failure::Emit(error) => Stop::contradiction("EMT001", error.to_string()).hint(hint),
         Failure::Unreadable(what) => {
@@ -245,4 +250,24 @@ fn store(path: &Path, bytes: &[u8], input: &Path) -> Result<(), Stop> {
     std::fs::set_permissions(file.path(), permissions).map_err(|error| fail(&error))?;
     file.persist(path).map_err(|error| fail(&error.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    #[test]
+    fn a_contradiction_names_the_command_that_bundles_it() {
+        let line = ["postlink", "optimize", "dir/prog", "-o", "out", "-p", "a b", "--mode=hot"];
+        let Ok(Arguments { command: Command::Optimize(arguments) }) = Arguments::try_parse_from(line) else {
+            unreachable!("the line is one of optimize")
+        };
+        let stop = failure(Failure::Unreadable("why".to_owned()), &arguments);
+        assert_eq!((stop.status(), stop.code()), (3, "POSTLINK_PROOF"));
+        let command = "postlink bundle dir/prog -o prog.bundle.tar --profile 'a b' -- --mode=hot --seed=1";
+        assert!(stop.text().lines().any(|line| line.trim() == command), "{}", stop.text());
+    }
 }

@@ -34,8 +34,32 @@ pub(super) fn note_options(arguments: &Optimize) -> Vec<String> {
 }
 
 /// `--function-order FILE`, if a file is given.
-pub(super) fn order_file(arguments: &Optimize) -> Option<&str> {
+pub(crate) fn order_file(arguments: &Optimize) -> Option<&str> {
     arguments.function_order.as_deref().filter(|order| !ORDERS.contains(order))
+}
+
+/// The options that make `arguments` again, apart from input, output, profiles and what is only reported.
+/// `order_file` replaces the name of the file with the order of functions.
+pub(crate) fn command_line(arguments: &Optimize, order_file: Option<&str>) -> Vec<String> {
+    let mut line = vec![format!("--mode={}", value_name(&arguments.mode))];
+    let mut push = |name: &str, value: Option<String>| line.extend(value.map(|value| format!("--{name}={value}")));
+    push("block-order", arguments.block_order.as_ref().map(value_name));
+    push("function-order", order_file.map(str::to_owned).or_else(|| arguments.function_order.clone()));
+    push("split", arguments.split.as_ref().map(value_name));
+    push("seed", Some(arguments.seed.to_string()));
+    arguments.only.iter().for_each(|name| push("only", Some(name.clone())));
+    arguments.skip.iter().for_each(|name| push("skip", Some(name.clone())));
+    push("max-functions", arguments.max_functions.map(|limit| limit.to_string()));
+    push("threads", arguments.threads.map(|threads| threads.to_string()));
+    for (flag, is_set) in [
+        ("--hot-all", arguments.hot_all),
+        ("--allow-stale", arguments.allow_stale),
+        ("--no-map", arguments.no_map),
+        ("--no-verify", arguments.no_verify),
+    ] {
+        line.extend(is_set.then(|| flag.to_owned()));
+    }
+    line
 }
 
 fn value_name(value: &impl clap::ValueEnum) -> String {
