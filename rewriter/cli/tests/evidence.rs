@@ -224,6 +224,57 @@ fn functions_are_told_with_digests_and_references() {
     assert_eq!((&functions[0]["data_words"], &functions[2]["data_words"]), (&Value::from(0), &Value::from(0)));
 }
 
+/// A table of functions, a constructor, and a `switch` with a table.
+const PROGRAM_C: &str = r#"
+int volatile sink;
+__attribute__((noinline)) int first(int x) { return x + sink; }
+__attribute__((noinline)) int second(int x) { return x * 3 - sink; }
+int (*const volatile table[])(int) = { first, second, first };
+__attribute__((constructor)) void before(void) { sink = 1; }
+__attribute__((noinline)) int choose(int x) {
+    switch (x) {
+    case 0: return first(7);
+    case 1: return second(x) + 1;
+    case 2: sink = 9; return 4;
+    case 3: return first(x) * second(x);
+    case 4: sink = 2; return second(11);
+    case 5: return table[x - 3](x);
+    default: return 0;
+    }
+}
+int main(int argc, char **argv) { (void)argv; return choose(argc) & 1; }
+"#;
+
+#[test]
+fn references_are_counted_by_their_evidence() {
+    let folder = Folder::new("evidence-references");
+    std::fs::write(folder.path("program.c"), PROGRAM_C).expect("write the source");
+    let count = |flags: &[&str], function: &str, column: &str| {
+        let flags = [&["-O2", "-Wl,-q", "-o", "program", "program.c"], flags].concat();
+        folder.tool("gcc", &flags);
+        optimize(&folder, &["--report", "made"]);
+        let functions = rows(&folder, "made/functions.jsonl");
+        let row = functions.iter().find(|row| row["function"] == function).expect("the function");
+        row[column].as_u64().expect("a count")
+    };
+    let (fixed, pie, relr) = (&["-no-pie", "-static"][..], &["-pie", "-fPIE"][..], &["-pie", "-fPIE", "-Wl,-z,pack-relative-relocs"][..]);
+    for (flags, function, column, expected) in [
+        (fixed, "first", "data_words", 2),
+        (fixed, "second", "data_words", 1),
+        (fixed, "first", "dynamic_relocations", 0),
+        (fixed, "before", "init_words", 1),
+        (fixed, "_start", "entry_points", 1),
+        (pie, "first", "dynamic_relocations", 2),
+        (pie, "first", "relr_words", 0),
+        (pie, "choose", "table_entries", 6),
+        (pie, "before", "dynamic_relocations", 1),
+        (relr, "first", "relr_words", 2),
+        (relr, "first", "dynamic_relocations", 0),
+    ] {
+        assert_eq!(count(flags, function, column), expected, "{flags:?}: {column} of {function}");
+    }
+}
+
 #[test]
 fn a_changed_file_is_not_proven_and_differs() {
     let folder = folder("evidence-changed");
