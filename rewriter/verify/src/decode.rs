@@ -5,8 +5,12 @@
 //! scanned here, and the field that is found must hold the displacement that yaxpeax decoded: two
 //! readings that have to agree.
 
+mod heads;
+
 use yaxpeax_arch::{Decoder as _, LengthedInstruction as _, U8Reader};
 use yaxpeax_x86::amd64::{InstDecoder, Instruction, Opcode, Operand, RegSpec};
+
+use heads::{Head, Heads};
 
 /// Where control goes after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +72,70 @@ pub(crate) enum Undecodable {
 
 /// The decoder; cheap to create, one per thread.
 pub(crate) struct Eyes {
+    plain: Plain,
+    heads: Heads,
+}
+
+/// yaxpeax, and the instruction that it read last.
+struct Plain {
     decoder: InstDecoder,
     instruction: Instruction,
 }
 
 impl Eyes {
     pub(crate) fn new() -> Self {
-        Self { decoder: InstDecoder::default(), instruction: Instruction::default() }
+        let plain = Plain { decoder: InstDecoder::default(), instruction: Instruction::default() };
+        Self { plain, heads: Heads::new() }
     }
 
     /// Decodes the first instruction of `bytes`, which stands at `addr`.
     #[inline]
     pub(crate) fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
+        let Some(whole) = bytes.first_chunk::<16>() else { return self.plain.decode(bytes, addr) };
+        match self.heads.read(whole, addr) {
+            Ok(decoded) => Ok(decoded),
+            Err(head) => self.decode_and_learn(head, whole, addr),
+        }
+    }
+
+    #[cold]
+    fn decode_and_learn(&mut self, head: Option<Head>, bytes: &[u8; 16], addr: u64) -> Result<Decoded, Undecodable> {
+        if let Some(head) = head {
+            self.heads.learn(head, bytes, |bytes, addr| {
+                let decoded = self.plain.decode(bytes, addr).ok()?;
+                Some((decoded, shape(bytes).address_size))
+            });
+        }
+        self.plain.decode(bytes, addr)
+    }
+
+    /// Disassembles the first instruction of `bytes` for people.
+    pub(crate) fn text(&mut self, bytes: &[u8], addr: u64) -> String {
+        let known = self.plain.decode(bytes, addr);
+        let by_yaxpeax = self.plain.decoder.decode_slice(bytes).is_ok();
+        let Some(decoded) = known.ok().filter(|_| by_yaxpeax) else {
+            let shown = bytes.get(..bytes.len().min(8)).unwrap_or(&[]);
+            return format!("(bytes {})", hex(shown));
+        };
+        let target = match (decoded.flow, decoded.memory) {
+            (
+                Flow::Jump(target)
+                | Flow::Conditional(_, target)
+                | Flow::ShortConditional(_, target)
+                | Flow::Begin(target)
+                | Flow::Call(target),
+                _,
+            ) => format!("  -> {target:#x}"),
+            (_, Some(memory)) => format!("  [{:#x}]", memory.target),
+            _ => String::new(),
+        };
+        format!("{}{target}", self.plain.instruction)
+    }
+}
+
+impl Plain {
+    /// Decodes with yaxpeax.
+    fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
         let mut reader = U8Reader::new(bytes);
         let inst = &mut self.instruction;
         if self.decoder.decode_into(inst, &mut reader).is_err() {
@@ -143,29 +199,6 @@ impl Eyes {
             }
         };
         Ok(Decoded { len, flow, memory, is_endbr })
-    }
-
-    /// Disassembles the first instruction of `bytes` for people.
-    pub(crate) fn text(&mut self, bytes: &[u8], addr: u64) -> String {
-        let known = self.decode(bytes, addr);
-        let by_yaxpeax = self.decoder.decode_slice(bytes).is_ok();
-        let Some(decoded) = known.ok().filter(|_| by_yaxpeax) else {
-            let shown = bytes.get(..bytes.len().min(8)).unwrap_or(&[]);
-            return format!("(bytes {})", hex(shown));
-        };
-        let target = match (decoded.flow, decoded.memory) {
-            (
-                Flow::Jump(target)
-                | Flow::Conditional(_, target)
-                | Flow::ShortConditional(_, target)
-                | Flow::Begin(target)
-                | Flow::Call(target),
-                _,
-            ) => format!("  -> {target:#x}"),
-            (_, Some(memory)) => format!("  [{:#x}]", memory.target),
-            _ => String::new(),
-        };
-        format!("{}{target}", self.instruction)
     }
 }
 

@@ -1,0 +1,336 @@
+//! Reading an instruction by its head.
+//!
+//! How long an instruction is, what it does to control flow and where its PC-relative field stands
+//! follow from its prefixes, opcode, ModRM and SIB byte, its *head*; displacement and immediate are
+//! only carried along (Intel SDM volume 2, 2.1). A program has millions of instructions and some
+//! ten thousand heads, so what yaxpeax said about a head is remembered.
+//!
+//! Nothing here knows an instruction set but for where a head ends, and that is not trusted either:
+//! a head is remembered only if yaxpeax reads the instruction at hand and two more with other bytes
+//! behind the same head alike. A head cut too short shows there; one cut too long costs time only.
+
+use std::cell::Cell;
+
+use super::{Decoded, Flow, PcRelative};
+
+/// An instruction without the values of its displacement and immediate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Length in bytes, 1 to 15.
+    len: u8,
+    kind: Kind,
+    /// Condition of a `jcc`, opcode of a short conditional jump.
+    detail: u8,
+    /// Offset of the PC-relative displacement, 0 for none.
+    field: u8,
+    taken: bool,
+    is_endbr: bool,
+    address_size: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Next,
+    Nop,
+    Jump8,
+    Jump32,
+    Conditional8,
+    Conditional32,
+    ShortConditional,
+    Begin,
+    Call,
+    IndirectCall,
+    IndirectJump,
+    End,
+}
+
+impl Form {
+    /// The form of `decoded`, which was read from `bytes` at `addr`; `None` if its target is not told
+    /// by its last bytes, or its field does not hold what yaxpeax decoded.
+    fn of(decoded: &Decoded, bytes: &[u8], addr: u64, address_size: bool) -> Option<Self> {
+        let (kind, detail) = match decoded.flow {
+            Flow::Next => (Kind::Next, 0),
+            Flow::Nop => (Kind::Nop, 0),
+            Flow::IndirectCall => (Kind::IndirectCall, 0),
+            Flow::IndirectJump => (Kind::IndirectJump, 0),
+            Flow::End => (Kind::End, 0),
+            Flow::Jump(_) if decoded.len == 2 => (Kind::Jump8, 0),
+            Flow::Jump(_) => (Kind::Jump32, 0),
+            Flow::Conditional(condition, _) if decoded.len == 2 => (Kind::Conditional8, condition),
+            Flow::Conditional(condition, _) => (Kind::Conditional32, condition),
+            Flow::ShortConditional(opcode, _) => (Kind::ShortConditional, opcode),
+            Flow::Begin(_) => (Kind::Begin, 0),
+            Flow::Call(_) => (Kind::Call, 0),
+        };
+        let (field, taken) = decoded.memory.map_or((0, false), |memory| (memory.at, memory.taken));
+        let form = Self { len: decoded.len, kind, detail, field, taken, is_endbr: decoded.is_endbr, address_size };
+        let all = bytes.first_chunk::<16>()?;
+        (form.read(all, addr) == *decoded).then_some(form)
+    }
+
+    /// The instruction of this form at the start of `bytes`, which stands at `addr`.
+    #[inline]
+    fn read(&self, bytes: &[u8; 16], addr: u64) -> Decoded {
+        let next = addr.wrapping_add(u64::from(self.len));
+        let long = |at: usize| {
+            let field = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+            next.wrapping_add_signed(field.map_or(0, |field| i64::from(i32::from_le_bytes(*field))))
+        };
+        let end = usize::from(self.len);
+        let far = || long(end.wrapping_sub(4));
+        let near = || {
+            let distance = bytes.get(end.wrapping_sub(1)).copied().unwrap_or(0);
+            next.wrapping_add_signed(i64::from(distance.cast_signed()))
+        };
+        let flow = match self.kind {
+            Kind::Next => Flow::Next,
+            Kind::Nop => Flow::Nop,
+            Kind::Jump8 => Flow::Jump(near()),
+            Kind::Jump32 => Flow::Jump(far()),
+            Kind::Conditional8 => Flow::Conditional(self.detail, near()),
+            Kind::Conditional32 => Flow::Conditional(self.detail, far()),
+            Kind::ShortConditional => Flow::ShortConditional(self.detail, near()),
+            Kind::Begin => Flow::Begin(far()),
+            Kind::Call => Flow::Call(far()),
+            Kind::IndirectCall => Flow::IndirectCall,
+            Kind::IndirectJump => Flow::IndirectJump,
+            Kind::End => Flow::End,
+        };
+        let memory = (self.field != 0).then(|| {
+            let target = long(usize::from(self.field));
+            let target = if self.address_size { target & 0xffff_ffff } else { target };
+            PcRelative { at: self.field, target, taken: self.taken }
+        });
+        Decoded { len: self.len, flow, memory, is_endbr: self.is_endbr }
+    }
+}
+
+/// A head: its bytes, first byte lowest, and its length in the highest byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head(u64);
+
+/// Longest head that is remembered: EVEX prefix, opcode, ModRM and SIB.
+const HEAD_MAX: u32 = 7;
+
+impl Head {
+    /// The head of the instruction at the start of `bytes`; `None` if it is too long to remember.
+    #[inline]
+    fn of(bytes: &[u8; 16]) -> Option<Self> {
+        let [a, b, c, d, e, f, g, h, ..] = *bytes;
+        let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let byte = |at: u32| (word >> (at * 8)) as u8;
+        let mut at = 0u32;
+        let mut step = step(a);
+        while step == PREFIX {
+            at += 1;
+            if at > 3 {
+                return None;
+            }
+            step = self::step(byte(at));
+        }
+        if step == REX {
+            at += 1;
+            step = self::step(byte(at));
+        }
+        // The last byte of the opcode.
+        let has_modrm = match step {
+            BARE => false,
+            MODRM => true,
+            ESCAPE => {
+                at += 1;
+                match byte(at) {
+                    0x38 | 0x3a => {
+                        at += 1;
+                        true
+                    }
+                    opcode => !is_bare_0f(opcode),
+                }
+            }
+            VEX2 => {
+                at += 2;
+                true
+            }
+            VEX3 => {
+                at += 3;
+                true
+            }
+            EVEX => {
+                at += 4;
+                true
+            }
+            _ => return None,
+        };
+        if has_modrm {
+            at += 1;
+            if at >= HEAD_MAX {
+                return None;
+            }
+            let modrm = byte(at);
+            at += u32::from(modrm < 0xc0 && modrm & 7 == 4);
+        }
+        if at >= HEAD_MAX {
+            return None;
+        }
+        let len = at + 1;
+        Some(Self(word & (u64::MAX >> (64 - len * 8)) | u64::from(len) << 56))
+    }
+
+    const fn len(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+
+    /// Place in a table of `1 << BITS` heads.
+    const fn slot(self) -> usize {
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize
+    }
+}
+
+/// What a first byte says about the bytes behind it.
+const BARE: u8 = 0;
+const MODRM: u8 = 1;
+const PREFIX: u8 = 2;
+const REX: u8 = 3;
+const ESCAPE: u8 = 4;
+const VEX2: u8 = 5;
+const VEX3: u8 = 6;
+const EVEX: u8 = 7;
+/// Two prefixes of which the second one counts, XOP, or no instruction.
+const OTHER: u8 = 8;
+
+#[inline]
+fn step(byte: u8) -> u8 {
+    STEPS[usize::from(byte)]
+}
+
+/// The one-byte opcode map (Intel SDM volume 2, table A-2).
+static STEPS: [u8; 256] = {
+    let mut steps = [BARE; 256];
+    let mut at = 0usize;
+    while at < 256 {
+        steps[at] = match at {
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 => PREFIX,
+            0x0f => ESCAPE,
+            0x40..=0x4f => REX,
+            0xc5 => VEX2,
+            0xc4 => VEX3,
+            0x62 => EVEX,
+            0x8f => OTHER,
+            0x63 | 0x69 | 0x6b | 0x80..=0x8e | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff => MODRM,
+            0x00..=0x3f if at & 7 < 4 => MODRM,
+            _ => BARE,
+        };
+        at += 1;
+    }
+    steps
+};
+
+/// Opcodes behind `0f` without ModRM byte (Intel SDM volume 2, table A-3): `syscall`, `ud2`, `jcc`,
+/// `bswap` and their like.
+const fn is_bare_0f(opcode: u8) -> bool {
+    matches!(opcode, 0x05..=0x0b | 0x30..=0x37 | 0x77 | 0x80..=0x8f | 0xa0..=0xa2 | 0xa8..=0xaa | 0xc8..=0xcf)
+}
+
+const BITS: u32 = 13;
+
+type Table = Box<[(Head, Form)]>;
+
+thread_local! {
+    /// The table of a reader that is gone, for the next one of this thread.
+    static SPARE: Cell<Option<Table>> = const { Cell::new(None) };
+}
+
+/// Heads that were read before.
+pub(super) struct Heads {
+    table: Table,
+}
+
+impl Heads {
+    pub(super) fn new() -> Self {
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        Self { table: spare.unwrap_or_else(|| vec![(Head::default(), Form::default()); 1 << BITS].into_boxed_slice()) }
+    }
+
+    /// The instruction at the start of `bytes`, by what is known of its head; else the head.
+    #[inline]
+    pub(super) fn read(&self, bytes: &[u8; 16], addr: u64) -> Result<Decoded, Option<Head>> {
+        let head = Head::of(bytes).ok_or(None)?;
+        match self.table.get(head.slot()) {
+            Some((known, form)) if *known == head => Ok(form.read(bytes, addr)),
+            _ => Err(Some(head)),
+        }
+    }
+
+    /// Remembers how `decode` reads instructions that start with `head`, as `bytes` does.
+    pub(super) fn learn(&mut self, head: Head, bytes: &[u8; 16], mut decode: impl FnMut(&[u8], u64) -> Option<(Decoded, bool)>) {
+        let mut form_of = |bytes: &[u8; 16]| {
+            let (decoded, address_size) = decode(bytes, 0)?;
+            Form::of(&decoded, bytes, 0, address_size)
+        };
+        let mut probe = |seed: u8| {
+            let mut bytes = *bytes;
+            for (at, byte) in bytes.iter_mut().enumerate().skip(head.len()) {
+                *byte = seed.wrapping_mul(at as u8 | 1) ^ seed >> 3;
+            }
+            form_of(&bytes)
+        };
+        let forms = [probe(0x35), probe(0xd7)];
+        let Some(form) = form_of(bytes) else { return };
+        if forms == [Some(form), Some(form)]
+            && let Some(place) = self.table.get_mut(head.slot())
+        {
+            *place = (head, form);
+        }
+    }
+}
+
+impl Drop for Heads {
+    fn drop(&mut self) {
+        let table = std::mem::take(&mut self.table);
+        // No thread-local storage any more: the thread ends.
+        let _ = SPARE.try_with(|spare| spare.set(Some(table)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Eyes;
+
+    /// Instructions made of likely and unlikely first bytes, read with and without memory of heads.
+    #[test]
+    fn heads_change_nothing() {
+        const LEADS: [u8; 24] = [
+            0x66, 0xf2, 0xf3, 0x48, 0x41, 0x4c, 0x0f, 0x0f, 0x0f, 0x38, 0x3a, 0xc4, 0xc5, 0x62, 0x8f, 0x67, 0x2e, 0x64, 0xe8, 0xe9,
+            0x70, 0xff, 0xc7, 0x8d,
+        ];
+        let mut eyes = Eyes::new();
+        let mut by_head = 0u32;
+        let mut random = 0x1234_5678_9abc_def1_u64;
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        for _ in 0..400_000 {
+            let [low, high, choice] = [next(), next(), next()];
+            let mut bytes = [low.to_le_bytes(), high.to_le_bytes()].concat();
+            for (at, byte) in bytes.iter_mut().take((choice % 4) as usize).enumerate() {
+                *byte = LEADS[(choice >> (8 * (at + 1))) as usize % LEADS.len()];
+            }
+            let addr = next() >> 8;
+            let plain = eyes.plain.decode(&bytes, addr);
+            // The first time may teach the head, the second time must use it alike, with other bytes behind.
+            assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
+            assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
+            let all = bytes.first_chunk::<16>().unwrap();
+            if let (Ok(_), Some(head)) = (eyes.heads.read(all, addr), super::Head::of(all)) {
+                by_head += 1;
+                let other = next().to_le_bytes().repeat(2);
+                bytes[head.len()..].copy_from_slice(&other[head.len()..]);
+                assert_eq!(eyes.decode(&bytes, addr), eyes.plain.decode(&bytes, addr), "{bytes:02x?}");
+            }
+        }
+        assert!(by_head > 100_000, "{by_head}");
+    }
+}
