@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct AddressSet {
     /// `(start, end, first bit)`, sorted, disjoint.
     ranges: Vec<(u64, u64, u64)>,
+    /// The longest range: nearly all code of a program is in one section.
+    widest: (u64, u64, u64),
     words: Vec<AtomicU64>,
 }
 
@@ -23,17 +25,18 @@ impl AddressSet {
             first += (end - start).div_ceil(64) * 64;
         }
         let words = (0..first / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { ranges: kept, words }
+        let widest = kept.iter().copied().max_by_key(|range| range.1 - range.0).unwrap_or_default();
+        Self { ranges: kept, widest, words }
     }
 
     /// Bit number of `addr` and the number of bits up to the end of its range.
     #[inline]
     fn bit(&self, addr: u64) -> Option<(u64, u64)> {
-        let index = match self.ranges.as_slice() {
-            [_] => 0,
-            ranges => ranges.partition_point(|range| range.0 <= addr).checked_sub(1)?,
-        };
-        let &(start, end, first) = self.ranges.get(index)?;
+        let (mut start, mut end, mut first) = self.widest;
+        if addr < start || addr >= end {
+            let index = self.ranges.partition_point(|range| range.0 <= addr).checked_sub(1)?;
+            (start, end, first) = *self.ranges.get(index)?;
+        }
         (addr >= start && addr < end).then(|| (first + (addr - start), end - addr))
     }
 

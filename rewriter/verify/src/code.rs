@@ -4,9 +4,13 @@ use postlink_base::{AddressMap, MapKind, MapRange};
 use postlink_image::{Image, elf};
 use rayon::prelude::*;
 
+use crate::coarse::Coarse;
+
 /// Executable memory of one file: disjoint regions with their bytes, sorted by address.
 pub(crate) struct CodeView<'d> {
     regions: Vec<(u64, &'d [u8])>,
+    /// The longest region: nearly all code of a program is in one.
+    widest: (u64, &'d [u8]),
 }
 
 impl<'d> CodeView<'d> {
@@ -37,19 +41,21 @@ impl<'d> CodeView<'d> {
             }
             free
         });
-        Self { regions }
+        let widest = regions.iter().copied().max_by_key(|region| region.1.len()).unwrap_or_default();
+        Self { regions, widest }
     }
 
     /// The bytes from `addr` to the end of its region.
     #[inline]
     pub(crate) fn from(&self, addr: u64) -> Option<&'d [u8]> {
-        let index = match self.regions.as_slice() {
-            [_] => 0,
-            regions => regions.partition_point(|region| region.0 <= addr).checked_sub(1)?,
+        let within = |(start, bytes): (u64, &'d [u8])| {
+            let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
+            bytes.get(offset..).filter(|rest| !rest.is_empty())
         };
-        let &(start, bytes) = self.regions.get(index)?;
-        let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
-        bytes.get(offset..).filter(|rest| !rest.is_empty())
+        within(self.widest).or_else(|| {
+            let index = self.regions.partition_point(|region| region.0 <= addr).checked_sub(1)?;
+            within(*self.regions.get(index)?)
+        })
     }
 
     /// Whether `addr` is executable.
@@ -93,39 +99,13 @@ impl Piece {
 /// The address map with a coarse index, because it is asked for every branch.
 pub(crate) struct Claim<'m> {
     ranges: &'m [MapRange],
-    base: u64,
-    /// For each `1 << SHIFT` bytes from `base`: number of ranges that start before it.
-    index: Vec<u32>,
+    index: Coarse,
 }
-
-const SHIFT: u32 = 8;
-
-/// Above this much address space between the first and the last range, no index is built: such a
-/// map is no map of a text.
-const INDEXED_MAX: u64 = 8 << 30;
 
 impl<'m> Claim<'m> {
     pub(crate) fn new(map: &'m AddressMap) -> Self {
         let ranges = map.ranges();
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
-            return Self { ranges, base: 0, index: Vec::new() };
-        };
-        let base = first.old.raw() >> SHIFT << SHIFT;
-        let span = last.old_end().raw() - base;
-        let mut index = Vec::new();
-        if span <= INDEXED_MAX {
-            let buckets = (span >> SHIFT) + 2;
-            index.reserve_exact(usize::try_from(buckets).unwrap_or(0));
-            let mut before = 0usize;
-            for bucket in 0..buckets {
-                let start = base + (bucket << SHIFT);
-                while ranges.get(before).is_some_and(|range| range.old.raw() < start) {
-                    before += 1;
-                }
-                index.push(u32::try_from(before).unwrap_or(u32::MAX));
-            }
-        }
-        Self { ranges, base, index }
+        Self { ranges, index: Coarse::new(ranges, |range| range.old.raw()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -136,25 +116,10 @@ impl<'m> Claim<'m> {
         self.ranges
     }
 
-    /// Number of ranges that start at or before `old`.
-    #[inline]
-    fn upto(&self, old: u64) -> usize {
-        let bucket = old.wrapping_sub(self.base) >> SHIFT;
-        let bounds = usize::try_from(bucket).ok().and_then(|at| Some((*self.index.get(at)?, *self.index.get(at + 1)?)));
-        match bounds {
-            Some((low, high)) if old >= self.base => {
-                let (low, high) = (low as usize, high as usize);
-                let within = self.ranges.get(low..high).unwrap_or(&[]);
-                low + within.partition_point(|range| range.old.raw() <= old)
-            }
-            _ => self.ranges.partition_point(|range| range.old.raw() <= old),
-        }
-    }
-
     /// The piece that holds `old`.
     #[inline]
     pub(crate) fn piece(&self, old: u64) -> Piece {
-        let upto = self.upto(old);
+        let upto = self.index.upto(self.ranges, |range| range.old.raw(), old);
         let before = upto.checked_sub(1).and_then(|index| self.ranges.get(index));
         if let Some(range) = before
             && old < range.old_end().raw()
@@ -230,6 +195,7 @@ impl<'m> Landed<'m> {
 /// Code ranges of the old file that an FDE or a function symbol names, sorted and disjoint.
 pub(crate) struct Functions {
     ranges: Vec<(u64, u64)>,
+    index: Coarse,
 }
 
 /// The range that holds an address.
@@ -286,7 +252,8 @@ impl Functions {
             }
         }
         ranges.sort_unstable();
-        Self { ranges }
+        let index = Coarse::new(&ranges, |range| range.0);
+        Self { ranges, index }
     }
 
     pub(crate) fn ranges(&self) -> &[(u64, u64)] {
@@ -295,7 +262,7 @@ impl Functions {
 
     /// The extent that holds `addr`.
     pub(crate) fn extent(&self, addr: u64) -> Extent {
-        let upto = self.ranges.partition_point(|range| range.0 <= addr);
+        let upto = self.index.upto(&self.ranges, |range| range.0, addr);
         let before = upto.checked_sub(1).and_then(|index| self.ranges.get(index));
         if let Some(&(start, end)) = before
             && addr < end

@@ -3,6 +3,8 @@
 use postlink_image::{Image, elf, reloc};
 use rayon::prelude::*;
 
+use crate::coarse::Coarse;
+
 /// How a relocated field encodes an address that is not relative to the instruction pointer of its
 /// own instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub(crate) struct Word {
 pub(crate) struct StaticRelocations {
     /// Fields of instructions, sorted.
     pub(crate) fields: Vec<Field>,
+    index: Coarse,
     /// Words of data that hold an address, sorted.
     pub(crate) words: Vec<Word>,
     /// Words of data that hold a distance (jump tables and such): address and width, sorted.
@@ -130,11 +133,18 @@ impl StaticRelocations {
             }
         }
         all.fields.par_sort_unstable();
+        all.index = Coarse::new(&all.fields, |field| field.addr());
         all.words.par_sort_unstable();
         all.words.dedup_by_key(|word| word.addr);
         all.distances.par_sort_unstable();
         all.distances.dedup_by_key(|distance| distance.0);
         all
+    }
+
+    /// Number of fields before `addr`.
+    #[inline]
+    pub(crate) fn fields_before(&self, addr: u64) -> usize {
+        self.index.before(&self.fields, |field| field.addr(), addr)
     }
 
     /// `is_place` tells whether the symbol is a place in this file, not a number or another file's.

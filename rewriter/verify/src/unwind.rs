@@ -18,6 +18,7 @@ pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
 
 use crate::bits::AddressSet;
+use crate::coarse::Coarse;
 use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, Harvest};
@@ -26,6 +27,7 @@ use lsda::Site;
 /// Rows and call sites of one file, by code address.
 pub(crate) struct UnwindTables {
     rows: Vec<(u64, u64)>,
+    index: Coarse,
     sites: Vec<Site>,
     /// Start of the first frame whose CFI or LSDA could not be read.
     pub(crate) broken: Option<u64>,
@@ -36,8 +38,8 @@ const UNREADABLE: u64 = 3;
 
 impl UnwindTables {
     /// Tables of a file without `.eh_frame`.
-    pub(crate) const fn empty() -> Self {
-        Self { rows: Vec::new(), sites: Vec::new(), broken: None }
+    pub(crate) fn empty() -> Self {
+        Self { rows: Vec::new(), index: Coarse::default(), sites: Vec::new(), broken: None }
     }
 
     pub(crate) fn read(image: &Image<'_>, frames: &Frames<'_>) -> Self {
@@ -66,7 +68,8 @@ impl UnwindTables {
                 _ => sites.push(site),
             }
         }
-        Self { rows, sites, broken }
+        let index = Coarse::new(&rows, |row| row.0);
+        Self { rows, index, sites, broken }
     }
 
     /// Addresses of all landing pads.
@@ -76,7 +79,7 @@ impl UnwindTables {
 
     /// The row at `addr`.
     pub(crate) fn row(&self, addr: u64) -> u64 {
-        let upto = self.rows.partition_point(|row| row.0 <= addr);
+        let upto = self.index.upto(&self.rows, |row| row.0, addr);
         upto.checked_sub(1).and_then(|at| self.rows.get(at)).map_or(0, |row| row.1)
     }
 }

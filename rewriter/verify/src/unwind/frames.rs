@@ -169,6 +169,10 @@ impl<'d> Frames<'d> {
             }
         }
         all.shrink_to_fit();
+        // Frames may overlap: then the one that starts last counts, as it does for unwinders.
+        if !all.is_sorted_by_key(|row| row.0) {
+            all.sort_by_key(|row| row.0);
+        }
         (all, broken)
     }
 
