@@ -11,6 +11,7 @@
 //!
 //! Addresses are independent of each other, so threads share nothing but the set of visited ones.
 
+mod ahead;
 mod compare;
 mod silent;
 
@@ -100,6 +101,8 @@ pub(crate) struct Walker<'c, 'a, 'd> {
     field: usize,
     /// The silent steps of the last look.
     path: Vec<(u64, u8)>,
+    /// Old and new bytes known to be covered and live, not yet in the sets.
+    covered: (u64, u64),
     live: (u64, u64),
 }
 
@@ -121,6 +124,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             extent: Extent::nothing(),
             field: 0,
             path: Vec::new(),
+            covered: (0, 0),
             live: (0, 0),
         }
     }
@@ -130,9 +134,9 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         self.stack.push(root);
         while let Some(start) = self.stack.pop() {
             if !self.cx.visited.contains(start) {
-                self.field = self.cx.relocations.fields.partition_point(|field| field.addr() < start);
+                self.field = self.cx.relocations.fields_before(start);
                 self.straight(start);
-                self.flush_live();
+                self.flush();
             }
         }
     }
@@ -142,21 +146,16 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         let mut old = start;
         loop {
             let Some(bytes) = self.cx.old_code.from(old) else { return };
-            if !self.cx.visited.insert(old) {
-                return;
-            }
             if !self.piece.contains(old) {
                 self.piece = self.cx.claim.piece(old);
             }
             if !self.extent.contains(old) {
                 self.extent = self.cx.functions.extent(old);
             }
-            let decoded = match self.eyes.decode(bytes, old) {
-                Ok(decoded) => decoded,
-                Err(_) => return self.undecodable(old, bytes),
-            };
-            self.harvest.findings.checked.instructions += 1;
-            self.cx.old_covered.insert_range(old, u64::from(decoded.len));
+            let Some(stop) = self.ahead(old, bytes) else { return };
+            let bytes = stop.bytes;
+            old = stop.old;
+            let Ok(decoded) = stop.decoded else { return self.undecodable(old, bytes) };
             let next = old.wrapping_add(u64::from(decoded.len));
             old = match decoded.flow {
                 Flow::Nop => {
@@ -171,7 +170,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
                     if self.cx.roots.contains(target) {
                         return;
                     }
-                    self.field = self.cx.relocations.fields.partition_point(|field| field.addr() < target);
+                    self.field = self.cx.relocations.fields_before(target);
                     target
                 }
                 _ => match self.instruction(old, bytes, &decoded) {
@@ -419,6 +418,28 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         } else {
             self.flush_live();
             self.live = (new, new.wrapping_add(len));
+        }
+    }
+
+    /// Remembers that a visited instruction has the old bytes.
+    fn cover(&mut self, old: u64, len: u64) {
+        if self.covered.1 == old {
+            self.covered.1 = old.wrapping_add(len);
+        } else {
+            self.flush_covered();
+            self.covered = (old, old.wrapping_add(len));
+        }
+    }
+
+    fn flush(&mut self) {
+        self.flush_covered();
+        self.flush_live();
+    }
+
+    fn flush_covered(&mut self) {
+        let (start, end) = std::mem::take(&mut self.covered);
+        if end > start {
+            self.cx.old_covered.insert_range(start, end - start);
         }
     }
 
