@@ -1,8 +1,12 @@
 //! P5: symbols and exports.
 
-use postlink_image::{Image, Symbol, SymbolTable, elf};
-use rustc_hash::{FxHashMap, FxHashSet};
+use std::hash::Hasher as _;
 
+use postlink_image::{Image, Symbol, SymbolTable, elf};
+use rayon::prelude::*;
+use rustc_hash::{FxHashSet, FxHasher};
+
+use crate::bits::AddressSet;
 use crate::code::Landed;
 use crate::proof::{Findings, Obligation};
 use crate::walk::Context;
@@ -130,67 +134,169 @@ fn check_static(
     landed: &Landed<'_>,
     findings: &mut Findings,
 ) {
-    type Key<'d> = (&'d [u8], u8, u8, u64);
-    let mut by_key: FxHashMap<Key<'_>, Vec<Symbol>> = FxHashMap::default();
-    by_key.reserve(after.len());
-    for symbol in after.iter().skip(1) {
-        by_key.entry((after.name(&symbol), symbol.info, symbol.other, symbol.value)).or_default().push(symbol);
-    }
-    let old_names: FxHashSet<&[u8]> = before.iter().map(|symbol| before.name(&symbol)).collect();
-    // Symbols that only the new file has: parts of functions that were split off.
-    let mut extra: Vec<(u64, u64)> = Vec::new();
-    for symbol in after.iter().filter(|symbol| symbol.is_function() && symbol.is_defined()) {
-        let name = after.name(&symbol);
-        // A name like `f.cold` may exist already, then a part of that name is one of several.
-        if !old_names.contains(name) || name.windows(5).any(|part| part == b".cold") {
-            extra.push((symbol.value, symbol.value.saturating_add(symbol.size)));
-        }
-    }
-    extra.sort_unstable();
+    let index = ByNameAndValue::new(after);
+    // New functions that have name and value of an old one.
+    let found = AddressSet::new(std::iter::once((0, after.len() as u64)));
+    let expected: Vec<u64> = (0..before.len())
+        .into_par_iter()
+        .map(|at| {
+            let Some(old) = before.get(at) else { return 0 };
+            let value = expected_value(cx, &old);
+            if is_lasting(cx, &old) && old.is_function() {
+                index.find(name_of(&before, &old), value).for_each(|(at, _)| {
+                    found.insert(u64::from(at));
+                });
+            }
+            value
+        })
+        .collect();
+    let is_function = |symbol: &Symbol| symbol.is_function() && symbol.is_defined();
+    let functions: Vec<(u32, Symbol)> = (0u32..).zip(after.iter()).skip(1).filter(|(_, symbol)| is_function(symbol)).collect();
+    let added: Vec<Symbol> =
+        functions.iter().filter(|(at, _)| !found.contains(u64::from(*at))).map(|(_, symbol)| *symbol).collect();
+    let extra = extra_ranges(before, after, &functions, &added);
     let covered = |addr: u64| {
         let upto = extra.partition_point(|range| range.0 <= addr);
         extra.get(..upto).unwrap_or(&[]).iter().rev().take(4).any(|range| addr < range.1)
     };
-    let mut missing_locals = 0u64;
-    let mut expected: FxHashSet<(&[u8], u64)> = FxHashSet::default();
-    for old in before.iter().skip(1) {
-        let is_lasting = old.kind() != elf::STT_FILE
-            && old.kind() != elf::STT_SECTION
-            && (!old.is_defined()
-                || old.section == elf::SHN_XINDEX
-                || cx.old.sections().get(usize::from(old.section)).is_some_and(|section| section.is_alloc()));
-        if !is_lasting {
-            continue;
-        }
-        findings.checked.symbols += 1;
-        let value = expected_value(cx, &old);
-        if old.is_function() {
-            expected.insert((before.name(&old), value));
-        }
-        let candidates = by_key.get(&(before.name(&old), old.info, old.other, value));
-        if candidates.is_none() && old.binding() == elf::STB_LOCAL && cx.claim.is_empty() {
-            missing_locals += 1;
-            continue;
+    let check_one = |part: &mut Part, old: &Symbol, value: u64| {
+        part.findings.checked.symbols += 1;
+        let mut candidates = index
+            .find(name_of(&before, old), value)
+            .map(|(_, new)| new)
+            .filter(|new| (new.info, new.other) == (old.info, old.other))
+            .peekable();
+        let shown = candidates.peek().copied();
+        if shown.is_none() && old.binding() == elf::STB_LOCAL && cx.claim.is_empty() {
+            part.missing_locals += 1;
+            return;
         }
         let others: &dyn Fn(u64) -> bool = &covered;
-        let found = candidates.is_some_and(|candidates| {
-            candidates.iter().any(|new| section_fits(cx, &old, new) && size_fits(cx, &old, new, Some(others)))
-        });
-        if !found {
-            let shown = candidates.and_then(|candidates| candidates.first());
-            let texts = (text(cx.old, &before, &old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, new)));
+        if !candidates.any(|new| section_fits(cx, old, &new) && size_fits(cx, old, &new, Some(others))) {
+            let texts = (text(cx.old, &before, old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, &new)));
             let message = format!("a symbol of this name, kind and binding must have value {value:#x} and cover what the old one covered");
-            findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
+            part.findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
         }
-    }
+    };
+    let parts: Vec<Part> = expected
+        .par_chunks(CHUNK)
+        .enumerate()
+        .map(|(chunk, expected)| {
+            let mut part = Part::default();
+            for (at, &value) in (chunk * CHUNK..).zip(expected) {
+                if let Some(old) = before.get(at).filter(|old| at > 0 && is_lasting(cx, old)) {
+                    check_one(&mut part, &old, value);
+                }
+            }
+            part
+        })
+        .collect();
+    let missing_locals: u64 = parts.iter().map(|part| part.missing_locals).sum();
+    parts.into_iter().for_each(|part| findings.merge(part.findings));
     if missing_locals > 0 {
         findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
     }
-    for new in after.iter().filter(|symbol| symbol.is_function() && symbol.is_defined()) {
-        if !expected.contains(&(after.name(&new), new.value)) && !is_fragment(cx, &new, landed) {
-            let texts = (String::new(), text(cx.new, &after, &new));
+    for new in &added {
+        if !is_fragment(cx, new, landed) {
+            let texts = (String::new(), text(cx.new, &after, new));
             findings.fail(Obligation::Symbols, "new-symbol", (None, Some(new.value)), texts, "a new symbol must name a part of one function that was split off");
         }
+    }
+}
+
+/// Symbols that one thread looks at in one go.
+const CHUNK: usize = 4096;
+
+/// What a chunk of symbols gave.
+#[derive(Default)]
+struct Part {
+    findings: Findings,
+    missing_locals: u64,
+}
+
+/// Whether the symbol must be in the new file as well.
+fn is_lasting(cx: &Context<'_, '_>, old: &Symbol) -> bool {
+    old.kind() != elf::STT_FILE
+        && old.kind() != elf::STT_SECTION
+        && (!old.is_defined()
+            || old.section == elf::SHN_XINDEX
+            || cx.old.sections().get(usize::from(old.section)).is_some_and(|section| section.is_alloc()))
+}
+
+/// The symbol's name, empty if its offset is out of range.
+fn name_of<'d>(table: &SymbolTable<'d>, symbol: &Symbol) -> &'d [u8] {
+    let rest = table.strings().get(symbol.name as usize..).unwrap_or(&[]);
+    std::ffi::CStr::from_bytes_until_nul(rest).map_or(rest, std::ffi::CStr::to_bytes)
+}
+
+/// Ranges of symbols that name parts of functions, sorted: those whose name only the new file has. A
+/// name like `f.cold` may exist already, then a part of that name is one of several.
+fn extra_ranges(
+    before: SymbolTable<'_>,
+    after: SymbolTable<'_>,
+    functions: &[(u32, Symbol)],
+    added: &[Symbol],
+) -> Vec<(u64, u64)> {
+    let is_cold = |name: &[u8]| name.contains(&b'.') && name.windows(5).any(|part| part == b".cold");
+    let new_names: FxHashSet<&[u8]> = added.iter().map(|symbol| name_of(&after, symbol)).collect();
+    let known = |at: usize| before.get(at).map(|old| name_of(&before, &old)).filter(|name| new_names.contains(name));
+    let known: FxHashSet<&[u8]> = (0..before.len()).into_par_iter().filter_map(known).collect();
+    let range = |symbol: &Symbol| (symbol.value, symbol.value.saturating_add(symbol.size));
+    let of_new = added.iter().filter(|symbol| !known.contains(name_of(&after, symbol))).map(range);
+    let of_cold = functions.par_iter().filter(|(_, symbol)| is_cold(name_of(&after, symbol))).map(|(_, symbol)| range(symbol));
+    let mut extra: Vec<(u64, u64)> = of_cold.collect();
+    extra.extend(of_new);
+    extra.sort_unstable();
+    extra.dedup();
+    extra
+}
+
+/// Symbols by name and value: chains in one table, as in an ELF hash section.
+struct ByNameAndValue<'d> {
+    table: SymbolTable<'d>,
+    /// First symbol of each chain; 0, the null symbol, ends it.
+    heads: Vec<u32>,
+    /// The next symbol of the chain that the symbol is in.
+    next: Vec<u32>,
+}
+
+impl<'d> ByNameAndValue<'d> {
+    fn new(table: SymbolTable<'d>) -> Self {
+        let count = table.len();
+        let hashes: Vec<u64> = (0..count)
+            .into_par_iter()
+            .map(|at| table.get(at).map_or(0, |symbol| Self::hash(name_of(&table, &symbol), symbol.value)))
+            .collect();
+        let mut this = Self { table, heads: vec![0; count.next_power_of_two()], next: vec![0; count] };
+        // From the last one, so that chains are in table order.
+        for (at, &hash) in hashes.iter().enumerate().skip(1).rev() {
+            let place = this.place(hash);
+            if let (Some(head), Some(next)) = (this.heads.get_mut(place), this.next.get_mut(at)) {
+                *next = std::mem::replace(head, u32::try_from(at).unwrap_or(0));
+            }
+        }
+        this
+    }
+
+    fn hash(name: &[u8], value: u64) -> u64 {
+        let mut hasher = FxHasher::default();
+        hasher.write(name);
+        hasher.write_u64(value);
+        hasher.finish()
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        hash as usize & (self.heads.len() - 1)
+    }
+
+    /// All symbols of that name and value, with their numbers.
+    fn find<'a>(&'a self, name: &'a [u8], value: u64) -> impl Iterator<Item = (u32, Symbol)> + 'a {
+        let first = self.heads.get(self.place(Self::hash(name, value))).copied();
+        let chain = std::iter::successors(first, |&at| self.next.get(at as usize).copied()).take_while(|&at| at != 0);
+        chain.filter_map(move |at| {
+            let symbol = self.table.get(at as usize)?;
+            (symbol.value == value && name_of(&self.table, &symbol) == name).then_some((at, symbol))
+        })
     }
 }
 
