@@ -191,44 +191,59 @@ impl<'d> Frames<'d> {
             if start >= end {
                 continue;
             }
-            let mut hasher = DefaultHasher::new();
-            cie_digest.hash(&mut hasher);
-            row.saved_args_size().hash(&mut hasher);
-            match row.cfa() {
-                CfaRule::RegisterAndOffset { register, offset } => (0u8, register.0, offset).hash(&mut hasher),
-                CfaRule::Expression(expression) => {
-                    (1u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
-                }
-            }
+            let slice = |expression: &gimli::UnwindExpression<usize>| {
+                Ok::<_, gimli::Error>(bytes_digest(expression.get(&self.section)?.0.slice()))
+            };
+            let (kind, value) = match row.cfa() {
+                CfaRule::RegisterAndOffset { register, offset } => (rule_kind(0, register.0), offset.cast_unsigned()),
+                CfaRule::Expression(expression) => (1, slice(expression)?),
+            };
+            let head = mix(mix(*cie_digest, row.saved_args_size()), mix(kind, value));
             // Rules stand in the order in which they were first given: sum up without order.
             let mut rules = 0u64;
             for (register, rule) in row.registers() {
-                let mut hasher = DefaultHasher::new();
-                register.0.hash(&mut hasher);
-                match rule {
+                let (kind, value) = match rule {
                     // No rule at all means the same to every unwinder.
                     RegisterRule::SameValue => continue,
-                    RegisterRule::Undefined => 1u8.hash(&mut hasher),
-                    RegisterRule::Offset(offset) => (2u8, offset).hash(&mut hasher),
-                    RegisterRule::ValOffset(offset) => (3u8, offset).hash(&mut hasher),
-                    RegisterRule::Register(other) => (4u8, other.0).hash(&mut hasher),
-                    RegisterRule::Expression(expression) => {
-                        (5u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
-                    }
-                    RegisterRule::ValExpression(expression) => {
-                        (6u8, expression.get(&self.section)?.0.slice()).hash(&mut hasher);
-                    }
-                    RegisterRule::Constant(value) => (7u8, value).hash(&mut hasher),
-                    _ => 8u8.hash(&mut hasher),
-                }
-                rules = rules.wrapping_add(hasher.finish());
+                    RegisterRule::Undefined => (1, 0),
+                    RegisterRule::Offset(offset) => (2, offset.cast_unsigned()),
+                    RegisterRule::ValOffset(offset) => (3, offset.cast_unsigned()),
+                    RegisterRule::Register(other) => (4, u64::from(other.0)),
+                    RegisterRule::Expression(expression) => (5, slice(expression)?),
+                    RegisterRule::ValExpression(expression) => (6, slice(expression)?),
+                    RegisterRule::Constant(value) => (7, *value),
+                    _ => (8, 0),
+                };
+                rules = rules.wrapping_add(mix(rule_kind(kind, register.0), value));
             }
-            rules.hash(&mut hasher);
-            rows.push((start, hasher.finish().max(1)));
+            rows.push((start, mix(head, rules).max(1)));
         }
         rows.push((frame.end, 0));
         Ok(())
     }
+}
+
+/// The kind of a rule and the register that it is about.
+const fn rule_kind(kind: u64, register: u16) -> u64 {
+    kind << 16 | register as u64
+}
+
+/// A digest of two numbers: both halves of a product, twice, so that each bit of the result depends
+/// on all bits of both. There are millions of rows, and a few hundred different ones.
+fn mix(a: u64, b: u64) -> u64 {
+    let fold = |a: u64, b: u64| {
+        let wide = u128::from(a) * u128::from(b);
+        wide as u64 ^ (wide >> 64) as u64
+    };
+    // Digits of pi.
+    let once = fold(a ^ 0x243f_6a88_85a3_08d3, b ^ 0x1319_8a2e_0370_7344);
+    fold(once ^ 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89)
+}
+
+fn bytes_digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What a CIE says about all of its frames, apart from CFI.
