@@ -10,16 +10,18 @@ const INDEXED_MAX: u64 = 8 << 30;
 #[derive(Default)]
 pub(crate) struct Coarse {
     base: u64,
+    /// The last address.
+    last: u64,
     /// For each `1 << SHIFT` bytes from `base`: number of addresses before it.
     index: Vec<u32>,
 }
 
 impl Coarse {
     pub(crate) fn new<T>(list: &[T], addr: impl Fn(&T) -> u64) -> Self {
-        let (Some(first), Some(last)) = (list.first(), list.last()) else { return Self { base: 0, index: Vec::new() } };
-        let base = addr(first) >> SHIFT << SHIFT;
+        let (Some(first), Some(last)) = (list.first(), list.last()) else { return Self::default() };
+        let (base, last) = (addr(first) >> SHIFT << SHIFT, addr(last));
         let mut index = Vec::new();
-        if let Some(span) = addr(last).checked_sub(base).filter(|&span| span <= INDEXED_MAX)
+        if let Some(span) = last.checked_sub(base).filter(|&span| span <= INDEXED_MAX)
             && u32::try_from(list.len()).is_ok()
         {
             let buckets = (span >> SHIFT) + 2;
@@ -33,12 +35,16 @@ impl Coarse {
                 index.push(before as u32);
             }
         }
-        Self { base, index }
+        Self { base, last, index }
     }
 
     /// Number of entries of `list`, the one that the index was made of, at or before `at`.
     #[inline]
     pub(crate) fn upto<T>(&self, list: &[T], addr: impl Fn(&T) -> u64, at: u64) -> usize {
+        // Most addresses outside of the list are those of data behind the code.
+        if at >= self.last && !self.index.is_empty() {
+            return list.len();
+        }
         if let Some(bucket) = at.checked_sub(self.base).and_then(|distance| usize::try_from(distance >> SHIFT).ok())
             && let Some(&[low, high]) = self.index.get(bucket..).and_then(|index| index.first_chunk::<2>())
         {

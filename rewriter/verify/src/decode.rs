@@ -10,7 +10,8 @@ mod heads;
 use yaxpeax_arch::{Decoder as _, LengthedInstruction as _, U8Reader};
 use yaxpeax_x86::amd64::{InstDecoder, Instruction, Opcode, Operand, RegSpec};
 
-use heads::{Head, Heads};
+pub(crate) use heads::Form;
+use heads::Heads;
 
 /// Where control goes after an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,21 +93,22 @@ impl Eyes {
     #[inline]
     pub(crate) fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
         let Some(whole) = bytes.first_chunk::<16>() else { return self.plain.decode(bytes, addr) };
-        match self.heads.read(whole, addr) {
-            Ok(decoded) => Ok(decoded),
-            Err(head) => self.decode_and_learn(head, whole, addr),
+        match self.heads.form(whole) {
+            Some(form) => Ok(form.read(whole, addr)),
+            None => self.learn(whole, addr),
         }
     }
 
+    /// The form of the first instruction of `bytes`, if one of its kind was decoded before.
+    #[inline]
+    pub(crate) fn form(&self, bytes: &[u8; 16]) -> Option<Form> {
+        self.heads.form(bytes)
+    }
+
     #[cold]
-    fn decode_and_learn(&mut self, head: Option<Head>, bytes: &[u8; 16], addr: u64) -> Result<Decoded, Undecodable> {
-        if let Some(head) = head {
-            self.heads.learn(head, bytes, |bytes, addr| {
-                let decoded = self.plain.decode(bytes, addr).ok()?;
-                Some((decoded, shape(bytes).address_size))
-            });
-        }
-        self.plain.decode(bytes, addr)
+    fn learn(&mut self, bytes: &[u8; 16], addr: u64) -> Result<Decoded, Undecodable> {
+        let Self { plain, heads } = self;
+        heads.learn(bytes, addr, |bytes, addr| plain.decode(bytes, addr))
     }
 
     /// Disassembles the first instruction of `bytes` for people.

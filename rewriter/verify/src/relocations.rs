@@ -83,6 +83,7 @@ pub(crate) struct StaticRelocations {
     pub(crate) words: Vec<Word>,
     /// Words of data that hold a distance (jump tables and such): address and width, sorted.
     pub(crate) distances: Vec<(u64, u8)>,
+    distance_index: Coarse,
     /// Whether the file has any static relocation for its code.
     pub(crate) cover_code: bool,
 }
@@ -138,7 +139,15 @@ impl StaticRelocations {
         all.words.dedup_by_key(|word| word.addr);
         all.distances.par_sort_unstable();
         all.distances.dedup_by_key(|distance| distance.0);
+        all.distance_index = Coarse::new(&all.distances, |distance| distance.0);
         all
+    }
+
+    /// Number of the distance at `addr`.
+    #[inline]
+    pub(crate) fn distance_at(&self, addr: u64) -> Option<usize> {
+        let at = self.distance_index.upto(&self.distances, |distance| distance.0, addr).checked_sub(1)?;
+        self.distances.get(at).is_some_and(|distance| distance.0 == addr).then_some(at)
     }
 
     /// Number of fields before `addr`.

@@ -73,7 +73,8 @@ pub(crate) struct Misfit {
 pub(crate) struct Harvest {
     pub(crate) findings: Findings,
     pub(crate) misfits: Vec<Misfit>,
-    /// Addresses of data that code takes (`lea`): the address, and the old instruction.
+    /// Addresses of distances that code takes (`lea`), the starts of tables: the address, and the
+    /// old instruction.
     pub(crate) data_taken: Vec<(u64, u64)>,
     /// Code addresses used as values by instructions: entries, labels, or constants among code.
     pub(crate) weak_roots: Vec<u64>,
@@ -253,8 +254,8 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         self.push_targets(old, decoded);
         // A trap between functions is padding: a place to which a case that cannot happen leads.
         // A handler may resume behind a trap inside of a function.
-        let resumes = is_trap(bytes) && self.extent.is_function && old_next < self.extent.end;
-        if !has_next(decoded.flow) && !resumes || !self.extent.is_function && bytes == [0xcc] {
+        let resumes = || is_trap(bytes) && self.extent.is_function && old_next < self.extent.end;
+        if !has_next(decoded.flow) && !resumes() || !self.extent.is_function && bytes == [0xcc] {
             return None;
         }
         // `call` over constants in its own function, to a `pop`: what follows is no code.
@@ -346,7 +347,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
                 if memory.taken {
                     self.push_taken(memory.target);
                 }
-            } else if memory.taken {
+            } else if memory.taken && self.cx.relocations.distance_at(memory.target).is_some() {
                 self.harvest.data_taken.push((memory.target, old));
             }
         }

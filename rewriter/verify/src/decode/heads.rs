@@ -15,7 +15,7 @@ use super::{Decoded, Flow, PcRelative};
 
 /// An instruction without the values of its displacement and immediate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Form {
+pub(crate) struct Form {
     /// Length in bytes, 1 to 15.
     len: u8,
     kind: Kind,
@@ -48,7 +48,7 @@ enum Kind {
 impl Form {
     /// The form of `decoded`, which was read from `bytes` at `addr`; `None` if its target is not told
     /// by its last bytes, or its field does not hold what yaxpeax decoded.
-    fn of(decoded: &Decoded, bytes: &[u8], addr: u64, address_size: bool) -> Option<Self> {
+    fn of(decoded: &Decoded, bytes: &[u8; 16], addr: u64) -> Option<Self> {
         let (kind, detail) = match decoded.flow {
             Flow::Next => (Kind::Next, 0),
             Flow::Nop => (Kind::Nop, 0),
@@ -63,15 +63,21 @@ impl Form {
             Flow::Begin(_) => (Kind::Begin, 0),
             Flow::Call(_) => (Kind::Call, 0),
         };
+        let address_size = super::shape(bytes).address_size;
         let (field, taken) = decoded.memory.map_or((0, false), |memory| (memory.at, memory.taken));
         let form = Self { len: decoded.len, kind, detail, field, taken, is_endbr: decoded.is_endbr, address_size };
-        let all = bytes.first_chunk::<16>()?;
-        (form.read(all, addr) == *decoded).then_some(form)
+        (form.read(bytes, addr) == *decoded).then_some(form)
+    }
+
+    /// The length, if the instruction goes on to the next one and no field of it is PC-relative.
+    #[inline]
+    pub(crate) fn plain_len(&self) -> Option<u8> {
+        (matches!(self.kind, Kind::Next | Kind::Nop) && self.field == 0).then_some(self.len)
     }
 
     /// The instruction of this form at the start of `bytes`, which stands at `addr`.
     #[inline]
-    fn read(&self, bytes: &[u8; 16], addr: u64) -> Decoded {
+    pub(crate) fn read(&self, bytes: &[u8; 16], addr: u64) -> Decoded {
         let next = addr.wrapping_add(u64::from(self.len));
         let long = |at: usize| {
             let field = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
@@ -108,7 +114,7 @@ impl Form {
 
 /// A head: its bytes, first byte lowest, and its length in the highest byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head(u64);
+struct Head(u64);
 
 /// Longest head that is remembered: EVEX prefix, opcode, ModRM and SIB.
 const HEAD_MAX: u32 = 7;
@@ -231,7 +237,7 @@ const fn is_bare_0f(opcode: u8) -> bool {
     matches!(opcode, 0x05..=0x0b | 0x30..=0x37 | 0x77 | 0x80..=0x8f | 0xa0..=0xa2 | 0xa8..=0xaa | 0xc8..=0xcf)
 }
 
-const BITS: u32 = 13;
+const BITS: u32 = 15;
 
 type Table = Box<[(Head, Form)]>;
 
@@ -251,36 +257,38 @@ impl Heads {
         Self { table: spare.unwrap_or_else(|| vec![(Head::default(), Form::default()); 1 << BITS].into_boxed_slice()) }
     }
 
-    /// The instruction at the start of `bytes`, by what is known of its head; else the head.
+    /// The form of the instruction at the start of `bytes`, if its head is known.
     #[inline]
-    pub(super) fn read(&self, bytes: &[u8; 16], addr: u64) -> Result<Decoded, Option<Head>> {
-        let head = Head::of(bytes).ok_or(None)?;
-        match self.table.get(head.slot()) {
-            Some((known, form)) if *known == head => Ok(form.read(bytes, addr)),
-            _ => Err(Some(head)),
-        }
+    pub(super) fn form(&self, bytes: &[u8; 16]) -> Option<Form> {
+        let head = Head::of(bytes)?;
+        self.table.get(head.slot()).filter(|(known, _)| *known == head).map(|(_, form)| *form)
     }
 
-    /// Remembers how `decode` reads instructions that start with `head`, as `bytes` does.
-    pub(super) fn learn(&mut self, head: Head, bytes: &[u8; 16], mut decode: impl FnMut(&[u8], u64) -> Option<(Decoded, bool)>) {
-        let mut form_of = |bytes: &[u8; 16]| {
-            let (decoded, address_size) = decode(bytes, 0)?;
-            Form::of(&decoded, bytes, 0, address_size)
-        };
-        let mut probe = |seed: u8| {
-            let mut bytes = *bytes;
-            for (at, byte) in bytes.iter_mut().enumerate().skip(head.len()) {
+    /// The instruction at the start of `bytes`, as `decode` reads it. Remembers how it reads all
+    /// that start with the same head.
+    pub(super) fn learn<E>(
+        &mut self,
+        bytes: &[u8; 16],
+        addr: u64,
+        mut decode: impl FnMut(&[u8; 16], u64) -> Result<Decoded, E>,
+    ) -> Result<Decoded, E> {
+        let decoded = decode(bytes, addr)?;
+        let Some(head) = Head::of(bytes) else { return Ok(decoded) };
+        let mut form_of = |seed: u8| {
+            let mut other = *bytes;
+            for (at, byte) in other.iter_mut().enumerate().skip(head.len()) {
                 *byte = seed.wrapping_mul(at as u8 | 1) ^ seed >> 3;
             }
-            form_of(&bytes)
+            Form::of(&decode(&other, addr).ok()?, &other, addr)
         };
-        let forms = [probe(0x35), probe(0xd7)];
-        let Some(form) = form_of(bytes) else { return };
-        if forms == [Some(form), Some(form)]
+        if let Some(form) = Form::of(&decoded, bytes, addr)
+            && form_of(0x35) == Some(form)
+            && form_of(0xd7) == Some(form)
             && let Some(place) = self.table.get_mut(head.slot())
         {
             *place = (head, form);
         }
+        Ok(decoded)
     }
 }
 
@@ -324,7 +332,7 @@ mod tests {
             assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
             assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
             let all = bytes.first_chunk::<16>().unwrap();
-            if let (Ok(_), Some(head)) = (eyes.heads.read(all, addr), super::Head::of(all)) {
+            if let (Some(_), Some(head)) = (eyes.heads.form(all), super::Head::of(all)) {
                 by_head += 1;
                 let other = next().to_le_bytes().repeat(2);
                 bytes[head.len()..].copy_from_slice(&other[head.len()..]);

@@ -13,47 +13,55 @@ pub(super) struct Stop<'d> {
 impl<'d> Walker<'_, '_, 'd> {
     /// Steps from `old`, where `bytes` stand, over instructions for which `instruction` and `stutter`
     /// would find nothing to say: they and the next one lie in one linear piece and one function,
-    /// their bytes are equal, and no field of them holds an address, but for a branch inside of the
-    /// piece. `None`: an instruction that was visited before.
+    /// their bytes are equal, and no field of them holds an address, but for branches inside of the
+    /// piece, and plain calls. `None`: an instruction that was visited before.
     pub(super) fn ahead(&mut self, old: u64, bytes: &'d [u8]) -> Option<Stop<'d>> {
         let cx = self.cx;
         let end = self.piece.end.min(self.extent.end);
         let shift = self.piece.new.wrapping_sub(self.piece.start);
         let copied = if self.piece.is_point { None } else { cx.new_code.from(old.wrapping_add(shift)) };
         let copied = copied.unwrap_or(&[]);
-        let fields = &cx.relocations.fields;
         let (start, mut at) = (old, 0usize);
         let stop = loop {
             let old = start + at as u64;
             let bytes = bytes.get(at..).filter(|bytes| !bytes.is_empty());
             let Some(bytes) = bytes.filter(|_| cx.visited.insert(old)) else { break None };
-            let decoded = self.eyes.decode(bytes, old);
+            let copied = copied.get(at..).unwrap_or(&[]);
+            let whole = bytes.first_chunk::<16>().zip(copied.first_chunk::<16>());
+            let form = whole.and_then(|(bytes, _)| self.eyes.form(bytes));
+            if let (Some((whole, copied)), Some(form)) = (whole, form)
+                && let Some(len) = form.plain_len()
+            {
+                let next = old + u64::from(len);
+                // `int3` between functions is padding.
+                if next < end && equal(whole, copied, len) && whole[0] != 0xcc && !self.is_relocated(old, next) {
+                    self.harvest.findings.checked.instructions += 1;
+                    at += usize::from(len);
+                    continue;
+                }
+            }
+            let decoded = match (form, whole) {
+                (Some(form), Some((whole, _))) => Ok(form.read(whole, old)),
+                _ => self.eyes.decode(bytes, old),
+            };
             let stop = Some(Stop { old, bytes, decoded });
             let Ok(decoded) = decoded else { break stop };
             self.harvest.findings.checked.instructions += 1;
-            let len = usize::from(decoded.len);
-            let next = old + len as u64;
-            let same = next < end && copied.get(at..).is_some_and(|copied| equal(bytes, copied, len));
-            if !same || bytes.first() == Some(&0xcc) {
+            let Some((whole, copied)) = whole.filter(|_| old + u64::from(decoded.len) < end) else { break stop };
+            let is_done = match decoded.flow {
+                Flow::Conditional(_, target) => {
+                    self.piece.contains(target) && cx.old_code.contains(target) && equal(whole, copied, decoded.len)
+                }
+                Flow::Call(target) => decoded.len == 5 && self.is_call(old, target, copied),
+                _ => false,
+            };
+            let (Flow::Conditional(_, target) | Flow::Call(target)) = decoded.flow else { break stop };
+            if !is_done {
                 break stop;
             }
-            match decoded.flow {
-                Flow::Nop => {}
-                Flow::Next if decoded.memory.is_none() => {
-                    while fields.get(self.field).is_some_and(|field| field.addr() < old) {
-                        self.field += 1;
-                    }
-                    if fields.get(self.field).is_some_and(|field| field.addr() < next) {
-                        break stop;
-                    }
-                }
-                Flow::Conditional(_, target) if self.piece.contains(target) && cx.old_code.contains(target) => {
-                    self.harvest.findings.checked.operands += 1;
-                    self.push(target);
-                }
-                _ => break stop,
-            }
-            at += len;
+            self.harvest.findings.checked.operands += 1;
+            self.push(target);
+            at += usize::from(decoded.len);
         };
         let done = at as u64;
         self.cover(start, done + stop.as_ref().and_then(|stop| stop.decoded.ok()).map_or(0, |decoded| u64::from(decoded.len)));
@@ -62,15 +70,31 @@ impl<'d> Walker<'_, '_, 'd> {
         }
         stop
     }
+
+    /// Whether `copied`, for the `call rel32` at `old` to `target`, is a `call rel32` to where the map
+    /// says that the target went.
+    #[inline]
+    fn is_call(&self, old: u64, target: u64, copied: &[u8; 16]) -> bool {
+        let [0xe8, a, b, c, d, ..] = *copied else { return false };
+        let new_next = self.piece.new_of(old).wrapping_add(5);
+        let new_target = new_next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])));
+        // A call forward in its own function may go over constants.
+        !self.extent.contains(target) && self.cx.old_code.contains(target) && self.cx.claim.to_new(target) == new_target
+    }
+
+    /// Whether the old instruction from `old` to `next` has a relocated field. Goes forward.
+    #[inline]
+    fn is_relocated(&mut self, old: u64, next: u64) -> bool {
+        let fields = &self.cx.relocations.fields;
+        while fields.get(self.field).is_some_and(|field| field.addr() < old) {
+            self.field += 1;
+        }
+        fields.get(self.field).is_some_and(|field| field.addr() < next)
+    }
 }
 
-/// Whether the first `len` bytes are the same.
+/// Whether the first `len` bytes, 1 to 15, are the same.
 #[inline]
-fn equal(a: &[u8], b: &[u8], len: usize) -> bool {
-    match (a.first_chunk::<16>(), b.first_chunk::<16>()) {
-        (Some(a), Some(b)) if (1..=16).contains(&len) => {
-            (u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b)) << (128 - 8 * len) == 0
-        }
-        _ => a.get(..len).is_some_and(|a| b.get(..len) == Some(a)),
-    }
+fn equal(a: &[u8; 16], b: &[u8; 16], len: u8) -> bool {
+    (u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b)).wrapping_shl(128 - 8 * u32::from(len)) == 0
 }
