@@ -120,21 +120,42 @@ impl<'m> Claim<'m> {
     #[inline]
     pub(crate) fn piece(&self, old: u64) -> Piece {
         let upto = self.index.upto(self.ranges, |range| range.old.raw(), old);
-        let before = upto.checked_sub(1).and_then(|index| self.ranges.get(index));
-        if let Some(range) = before
-            && old < range.old_end().raw()
-        {
-            return Piece {
+        let holds = |at: &usize| self.ranges.get(*at).is_some_and(|range| old < range.old_end().raw());
+        self.piece_at(old, upto.checked_sub(1).filter(holds).unwrap_or(upto))
+    }
+
+    /// The pieces from the one that holds `from` to the one that holds the byte before `to`.
+    pub(crate) fn pieces(&self, from: u64, to: u64) -> impl Iterator<Item = Piece> + '_ {
+        let (mut at, mut next) = (from, self.index.upto(self.ranges, |range| range.old.raw(), from).saturating_sub(1));
+        std::iter::from_fn(move || {
+            if at >= to {
+                return None;
+            }
+            while self.ranges.get(next).is_some_and(|range| range.old_end().raw() <= at) {
+                next += 1;
+            }
+            let piece = self.piece_at(at, next);
+            at = piece.end;
+            Some(piece)
+        })
+    }
+
+    /// The piece that holds `old`. Range `next` is the first one that ends behind it.
+    fn piece_at(&self, old: u64, next: usize) -> Piece {
+        match self.ranges.get(next) {
+            Some(range) if range.old.raw() <= old => Piece {
                 start: range.old.raw(),
                 end: range.old_end().raw(),
                 new: range.new.raw(),
                 is_point: range.kind == MapKind::Point,
                 is_same: false,
-            };
+            },
+            following => {
+                let start = next.checked_sub(1).and_then(|at| self.ranges.get(at)).map_or(0, |range| range.old_end().raw());
+                let end = following.map_or(u64::MAX, |range| range.old.raw());
+                Piece { start, end, new: start, is_point: false, is_same: true }
+            }
         }
-        let start = before.map_or(0, |range| range.old_end().raw());
-        let end = self.ranges.get(upto).map_or(u64::MAX, |range| range.old.raw());
-        Piece { start, end, new: start, is_point: false, is_same: true }
     }
 
     /// The claimed new address of `old`.
@@ -304,6 +325,12 @@ mod tests {
                 let at = 0x3f_ff00 + u.int_in_range(0..=60_000u64)?;
                 assert_eq!(claim.to_new(at), map.to_new(OldAddr::new(at)).raw());
                 assert!(claim.piece(at).contains(at));
+                let mut reached = at;
+                for piece in claim.pieces(at, at + 3000) {
+                    assert_eq!(piece, claim.piece(reached));
+                    reached = piece.end;
+                }
+                assert!(reached >= at + 3000);
             }
             Ok(())
         })

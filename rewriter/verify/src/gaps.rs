@@ -88,16 +88,10 @@ fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mu
 
 /// Calls `each(old, new, len)` for the linear stretches of `from..to`; false if there are others.
 fn for_pieces(cx: &Context<'_, '_>, from: u64, to: u64, mut each: impl FnMut(u64, u64, u64) -> bool) -> bool {
-    let mut at = from;
-    while at < to {
-        let piece = cx.claim.piece(at);
-        let end = piece.end.min(to);
-        if piece.is_point || !each(at, piece.new_of(at), end - at) {
-            return false;
-        }
-        at = end;
-    }
-    true
+    cx.claim.pieces(from, to).all(|piece| {
+        let start = piece.start.max(from);
+        !piece.is_point && each(start, piece.new_of(start), piece.end.min(to) - start)
+    })
 }
 
 /// Whether the bytes are the same where the map puts them.

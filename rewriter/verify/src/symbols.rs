@@ -77,18 +77,15 @@ fn size_fits(cx: &Context<'_, '_>, old: &Symbol, new: &Symbol, others: Option<&d
         return new.size == old.size || !first.is_same && new.size > old.size && new.size - old.size <= 5;
     }
     let new_end = new.value.saturating_add(new.size);
-    let mut at = old.value;
     let mut reached = new.value;
-    while at < end {
-        let piece = cx.claim.piece(at);
+    for piece in cx.claim.pieces(old.value, end) {
+        let at = piece.start.max(old.value);
         let start = piece.new_of(at);
-        let stop = piece.end.min(end);
         if start >= new.value && start < new_end {
-            reached = reached.max(start.saturating_add(if piece.is_point { 0 } else { stop - at }));
+            reached = reached.max(start.saturating_add(if piece.is_point { 0 } else { piece.end.min(end) - at }));
         } else if !piece.is_point && others.is_some_and(|others| !others(start)) && cx.new_live.contains(start) {
             return false;
         }
-        at = stop;
     }
     // A jump or two may be added behind the last copied byte.
     new.size > 0 && reached <= new_end && new_end - reached <= 16
@@ -137,32 +134,32 @@ fn check_static(
     let index = ByNameAndValue::new(after);
     // New functions that have name and value of an old one.
     let found = AddressSet::new(std::iter::once((0, after.len() as u64)));
-    let expected: Vec<u64> = (0..before.len())
-        .into_par_iter()
-        .map(|at| {
-            let Some(old) = before.get(at) else { return 0 };
-            let value = expected_value(cx, &old);
-            if is_lasting(cx, &old) && old.is_function() {
-                index.find(name_of(&before, &old), value).for_each(|(at, _)| {
-                    found.insert(u64::from(at));
-                });
-            }
-            value
-        })
-        .collect();
-    let is_function = |symbol: &Symbol| symbol.is_function() && symbol.is_defined();
-    let functions: Vec<(u32, Symbol)> = (0u32..).zip(after.iter()).skip(1).filter(|(_, symbol)| is_function(symbol)).collect();
-    let added: Vec<Symbol> =
-        functions.iter().filter(|(at, _)| !found.contains(u64::from(*at))).map(|(_, symbol)| *symbol).collect();
-    let extra = extra_ranges(before, after, &functions, &added);
+    let see = |at: usize| {
+        let old = before.get(at)?;
+        let name = name_of(&before, &old);
+        let (value, name_hash) = (expected_value(cx, &old), hash(name));
+        let is_lasting = at > 0 && is_lasting(cx, &old);
+        let first = if is_lasting { index.first(name, name_hash, value) } else { 0 };
+        if is_lasting && old.is_function() {
+            index.from(first, name, value).for_each(|(at, _)| {
+                found.insert(u64::from(at));
+            });
+        }
+        Some(Seen { value, first, name_hash, is_lasting })
+    };
+    let seen: Vec<Seen> = (0..before.len()).into_par_iter().map(|at| see(at).unwrap_or_default()).collect();
+    let is_added = |(at, symbol): &(u32, Symbol)| symbol.is_function() && symbol.is_defined() && !found.contains(u64::from(*at));
+    let added: Vec<Symbol> = (0u32..).zip(after.iter()).skip(1).filter(is_added).map(|(_, symbol)| symbol).collect();
+    let extra = extra_ranges(before, &seen, &index, &added);
     let covered = |addr: u64| {
         let upto = extra.partition_point(|range| range.0 <= addr);
         extra.get(..upto).unwrap_or(&[]).iter().rev().take(4).any(|range| addr < range.1)
     };
-    let check_one = |part: &mut Part, old: &Symbol, value: u64| {
+    let check_one = |part: &mut Part, old: &Symbol, seen: &Seen| {
+        let value = seen.value;
         part.findings.checked.symbols += 1;
         let mut candidates = index
-            .find(name_of(&before, old), value)
+            .from(seen.first, name_of(&before, old), value)
             .map(|(_, new)| new)
             .filter(|new| (new.info, new.other) == (old.info, old.other))
             .peekable();
@@ -178,14 +175,14 @@ fn check_static(
             part.findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
         }
     };
-    let parts: Vec<Part> = expected
+    let parts: Vec<Part> = seen
         .par_chunks(CHUNK)
         .enumerate()
-        .map(|(chunk, expected)| {
+        .map(|(chunk, seen)| {
             let mut part = Part::default();
-            for (at, &value) in (chunk * CHUNK..).zip(expected) {
-                if let Some(old) = before.get(at).filter(|old| at > 0 && is_lasting(cx, old)) {
-                    check_one(&mut part, &old, value);
+            for (at, seen) in (chunk * CHUNK..).zip(seen).filter(|(_, seen)| seen.is_lasting) {
+                if let Some(old) = before.get(at) {
+                    check_one(&mut part, &old, seen);
                 }
             }
             part
@@ -207,6 +204,17 @@ fn check_static(
 /// Symbols that one thread looks at in one go.
 const CHUNK: usize = 4096;
 
+/// What the check needs to know of an old symbol.
+#[derive(Default)]
+struct Seen {
+    /// The value that it must have in the new file.
+    value: u64,
+    /// First new symbol of its name and that value, 0 for none.
+    first: u32,
+    name_hash: u32,
+    is_lasting: bool,
+}
+
 /// What a chunk of symbols gave.
 #[derive(Default)]
 struct Part {
@@ -224,31 +232,41 @@ fn is_lasting(cx: &Context<'_, '_>, old: &Symbol) -> bool {
 }
 
 /// The symbol's name, empty if its offset is out of range.
-fn name_of<'d>(table: &SymbolTable<'d>, symbol: &Symbol) -> &'d [u8] {
+pub(crate) fn name_of<'d>(table: &SymbolTable<'d>, symbol: &Symbol) -> &'d [u8] {
     let rest = table.strings().get(symbol.name as usize..).unwrap_or(&[]);
     std::ffi::CStr::from_bytes_until_nul(rest).map_or(rest, std::ffi::CStr::to_bytes)
 }
 
+/// Whether the name is one that compilers give to a part of a function.
+pub(crate) fn is_cold(name: &[u8]) -> bool {
+    name.contains(&b'.') && name.windows(5).any(|part| part == b".cold")
+}
+
 /// Ranges of symbols that name parts of functions, sorted: those whose name only the new file has. A
 /// name like `f.cold` may exist already, then a part of that name is one of several.
-fn extra_ranges(
-    before: SymbolTable<'_>,
-    after: SymbolTable<'_>,
-    functions: &[(u32, Symbol)],
-    added: &[Symbol],
-) -> Vec<(u64, u64)> {
-    let is_cold = |name: &[u8]| name.contains(&b'.') && name.windows(5).any(|part| part == b".cold");
-    let new_names: FxHashSet<&[u8]> = added.iter().map(|symbol| name_of(&after, symbol)).collect();
-    let known = |at: usize| before.get(at).map(|old| name_of(&before, &old)).filter(|name| new_names.contains(name));
-    let known: FxHashSet<&[u8]> = (0..before.len()).into_par_iter().filter_map(known).collect();
-    let range = |symbol: &Symbol| (symbol.value, symbol.value.saturating_add(symbol.size));
-    let of_new = added.iter().filter(|symbol| !known.contains(name_of(&after, symbol))).map(range);
-    let of_cold = functions.par_iter().filter(|(_, symbol)| is_cold(name_of(&after, symbol))).map(|(_, symbol)| range(symbol));
-    let mut extra: Vec<(u64, u64)> = of_cold.collect();
-    extra.extend(of_new);
+fn extra_ranges(before: SymbolTable<'_>, seen: &[Seen], index: &ByNameAndValue<'_>, added: &[Symbol]) -> Vec<(u64, u64)> {
+    let after = &index.table;
+    let hashes: FxHashSet<u32> = added.iter().map(|symbol| hash(name_of(after, symbol))).collect();
+    let alike = seen.iter().enumerate().filter(|(_, seen)| hashes.contains(&seen.name_hash));
+    let known: FxHashSet<&[u8]> = alike.filter_map(|(at, _)| before.get(at)).map(|old| name_of(&before, &old)).collect();
+    let is_new = |symbol: &&Symbol| !known.contains(name_of(after, symbol));
+    let cold = index.cold.iter().filter_map(|&at| after.get(at as usize));
+    let mut extra: Vec<(u64, u64)> = added
+        .iter()
+        .filter(is_new)
+        .copied()
+        .chain(cold)
+        .map(|symbol| (symbol.value, symbol.value.saturating_add(symbol.size)))
+        .collect();
     extra.sort_unstable();
     extra.dedup();
     extra
+}
+
+fn hash(name: &[u8]) -> u32 {
+    let mut hasher = FxHasher::default();
+    hasher.write(name);
+    (hasher.finish() >> 32) as u32
 }
 
 /// Symbols by name and value: chains in one table, as in an ELF hash section.
@@ -258,44 +276,57 @@ struct ByNameAndValue<'d> {
     heads: Vec<u32>,
     /// The next symbol of the chain that the symbol is in.
     next: Vec<u32>,
+    /// Functions with the name of a part.
+    cold: Vec<u32>,
 }
 
 impl<'d> ByNameAndValue<'d> {
     fn new(table: SymbolTable<'d>) -> Self {
         let count = table.len();
-        let hashes: Vec<u64> = (0..count)
-            .into_par_iter()
-            .map(|at| table.get(at).map_or(0, |symbol| Self::hash(name_of(&table, &symbol), symbol.value)))
-            .collect();
-        let mut this = Self { table, heads: vec![0; count.next_power_of_two()], next: vec![0; count] };
+        let mut this = Self { table, heads: vec![0; count.next_power_of_two()], next: vec![0; count], cold: Vec::new() };
+        let place = |at: usize| {
+            let Some(symbol) = table.get(at) else { return (0, false) };
+            let name = name_of(&table, &symbol);
+            let is_cold = symbol.is_function() && symbol.is_defined() && is_cold(name);
+            (this.place(hash(name), symbol.value), is_cold)
+        };
+        let places: Vec<(usize, bool)> = (0..count).into_par_iter().map(place).collect();
         // From the last one, so that chains are in table order.
-        for (at, &hash) in hashes.iter().enumerate().skip(1).rev() {
-            let place = this.place(hash);
+        for (at, &(place, is_cold)) in places.iter().enumerate().skip(1).rev() {
+            let number = u32::try_from(at).unwrap_or(0);
+            if is_cold {
+                this.cold.push(number);
+            }
             if let (Some(head), Some(next)) = (this.heads.get_mut(place), this.next.get_mut(at)) {
-                *next = std::mem::replace(head, u32::try_from(at).unwrap_or(0));
+                *next = std::mem::replace(head, number);
             }
         }
         this
     }
 
-    fn hash(name: &[u8], value: u64) -> u64 {
+    /// Chain of a name and value.
+    fn place(&self, name_hash: u32, value: u64) -> usize {
         let mut hasher = FxHasher::default();
-        hasher.write(name);
-        hasher.write_u64(value);
-        hasher.finish()
+        hasher.write_u64(value ^ u64::from(name_hash) << 32);
+        (hasher.finish() >> 16) as usize & (self.heads.len() - 1)
     }
 
-    fn place(&self, hash: u64) -> usize {
-        hash as usize & (self.heads.len() - 1)
+    /// The first symbol of that name and value, 0 for none.
+    fn first(&self, name: &[u8], name_hash: u32, value: u64) -> u32 {
+        let head = self.heads.get(self.place(name_hash, value)).copied().unwrap_or(0);
+        self.from(head, name, value).next().map_or(0, |(at, _)| at)
     }
 
-    /// All symbols of that name and value, with their numbers.
-    fn find<'a>(&'a self, name: &'a [u8], value: u64) -> impl Iterator<Item = (u32, Symbol)> + 'a {
-        let first = self.heads.get(self.place(Self::hash(name, value))).copied();
-        let chain = std::iter::successors(first, |&at| self.next.get(at as usize).copied()).take_while(|&at| at != 0);
+    /// All symbols of that name and value from symbol `first` of their chain on, with their numbers.
+    fn from<'a>(&'a self, first: u32, name: &'a [u8], value: u64) -> impl Iterator<Item = (u32, Symbol)> + 'a {
+        let chain = std::iter::successors(Some(first), |&at| self.next.get(at as usize).copied()).take_while(|&at| at != 0);
+        let is_name = move |symbol: &Symbol| {
+            let rest = self.table.strings().get(symbol.name as usize..).unwrap_or(&[]);
+            rest.strip_prefix(name).is_some_and(|rest| rest.first().is_none_or(|&end| end == 0))
+        };
         chain.filter_map(move |at| {
             let symbol = self.table.get(at as usize)?;
-            (symbol.value == value && name_of(&self.table, &symbol) == name).then_some((at, symbol))
+            (symbol.value == value && is_name(&symbol)).then_some((at, symbol))
         })
     }
 }

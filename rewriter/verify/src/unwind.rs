@@ -29,6 +29,7 @@ pub(crate) struct UnwindTables {
     rows: Vec<(u64, u64)>,
     index: Coarse,
     sites: Vec<Site>,
+    site_index: Coarse,
     /// Start of the first frame whose CFI or LSDA could not be read.
     pub(crate) broken: Option<u64>,
 }
@@ -39,7 +40,7 @@ const UNREADABLE: u64 = 3;
 impl UnwindTables {
     /// Tables of a file without `.eh_frame`.
     pub(crate) fn empty() -> Self {
-        Self { rows: Vec::new(), index: Coarse::default(), sites: Vec::new(), broken: None }
+        Self { rows: Vec::new(), index: Coarse::default(), sites: Vec::new(), site_index: Coarse::default(), broken: None }
     }
 
     pub(crate) fn read(image: &Image<'_>, frames: &Frames<'_>) -> Self {
@@ -69,7 +70,8 @@ impl UnwindTables {
             }
         }
         let index = Coarse::new(&rows, |row| row.0);
-        Self { rows, index, sites, broken }
+        let site_index = Coarse::new(&sites, |site| site.start);
+        Self { rows, index, sites, site_index, broken }
     }
 
     /// Addresses of all landing pads.
@@ -96,14 +98,9 @@ struct Copied {
 fn unmoved(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
     let mut all = Vec::new();
     for &(start, end) in functions.ranges() {
-        let mut at = start;
-        while at < end {
-            let piece = claim.piece(at);
-            let stop = piece.end.min(end);
-            if piece.is_same {
-                all.push(Copied { old: at, new: at, len: stop - at });
-            }
-            at = stop;
+        for piece in claim.pieces(start, end).filter(|piece| piece.is_same) {
+            let (from, to) = (piece.start.max(start), piece.end.min(end));
+            all.push(Copied { old: from, new: from, len: to - from });
         }
     }
     // Between functions, only instructions count.
@@ -212,8 +209,8 @@ impl Part<'_> {
     }
 
     fn rows(&mut self, stretch: &Copied, old: &UnwindTables, new: &UnwindTables) {
-        let mut old_rows = Steps::new(&old.rows, stretch.old);
-        let mut new_rows = Steps::new(&new.rows, stretch.new);
+        let mut old_rows = Steps::new(&old.rows, &old.index, stretch.old);
+        let mut new_rows = Steps::new(&new.rows, &new.index, stretch.new);
         let mut at = 0;
         while at < stretch.len {
             let (old_row, old_left) = old_rows.at(stretch.old + at);
@@ -238,8 +235,8 @@ impl Part<'_> {
         if old.sites.is_empty() && new.sites.is_empty() {
             return;
         }
-        let mut old_sites = Steps::new(&old.sites, stretch.old);
-        let mut new_sites = Steps::new(&new.sites, stretch.new);
+        let mut old_sites = Steps::new(&old.sites, &old.site_index, stretch.old);
+        let mut new_sites = Steps::new(&new.sites, &new.site_index, stretch.new);
         let mut at = 0;
         while at < stretch.len {
             let ((old_actions, old_pad), old_left) = old_sites.at(stretch.old + at);
@@ -320,8 +317,8 @@ struct Steps<'a, T> {
 }
 
 impl<'a, T: Step> Steps<'a, T> {
-    fn new(table: &'a [T], addr: u64) -> Self {
-        Self { table, upto: table.partition_point(|step| step.start() <= addr) }
+    fn new(table: &'a [T], index: &Coarse, addr: u64) -> Self {
+        Self { table, upto: index.upto(table, Step::start, addr) }
     }
 
     /// The value at `addr`, which never decreases, and how many bytes it lasts.
