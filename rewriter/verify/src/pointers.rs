@@ -4,6 +4,7 @@ mod dynamic;
 mod journal;
 
 use postlink_image::{DynamicTable, Image, elf, relr_addresses};
+use rayon::prelude::*;
 
 use crate::code::CodeView;
 use crate::proof::{Findings, Obligation};
@@ -74,30 +75,48 @@ pub(crate) fn check(
     references: &References<'_, '_>,
     findings: &mut Findings,
 ) -> Vec<(u64, u8)> {
-    let mut explained = Vec::new();
-    for pointer in pointers {
-        findings.checked.pointers += 1;
-        let mask = if pointer.width == 4 { 0xffff_ffff } else { u64::MAX };
-        let old_value = pointer.target & mask;
-        let expected = references.expected(pointer.target) & mask;
-        let place = references.expected(pointer.addr);
-        let found = new.bytes_at(place, u64::from(pointer.width)).map(little);
-        if found == Some(expected) {
-            if expected != old_value {
-                explained.push((pointer.addr, pointer.width));
+    let parts: Vec<(Vec<(u64, u8)>, Findings)> = pointers
+        .par_chunks(8192)
+        .map(|pointers| {
+            let (mut explained, mut findings) = (Vec::new(), Findings::default());
+            for pointer in pointers {
+                if check_one(new, pointer, references, &mut findings) {
+                    explained.push((pointer.addr, pointer.width));
+                }
             }
-        } else if !(found == Some(old_value) && (pointer.is_overwritten || references.may_keep(pointer.target))) {
-            findings.fail(
-                Obligation::Pointers,
-                "pointer",
-                (Some(pointer.addr), Some(place)),
-                (format!("{old_value:#x}"), found.map_or_else(|| "(no data)".to_owned(), |value| format!("{value:#x}"))),
-                &format!("a word that holds an address must hold {expected:#x}"),
-            );
-            explained.push((pointer.addr, pointer.width));
-        }
+            (explained, findings)
+        })
+        .collect();
+    let mut explained = Vec::new();
+    for (more, part) in parts {
+        explained.extend(more);
+        findings.merge(part);
     }
     explained
+}
+
+/// Checks one pointer. Whether the word may differ from the old file.
+fn check_one(new: &Image<'_>, pointer: &Pointer, references: &References<'_, '_>, findings: &mut Findings) -> bool {
+    findings.checked.pointers += 1;
+    let mask = if pointer.width == 4 { 0xffff_ffff } else { u64::MAX };
+    let old_value = pointer.target & mask;
+    let expected = references.expected(pointer.target) & mask;
+    let place = references.expected(pointer.addr);
+    let found = new.bytes_at(place, u64::from(pointer.width)).map(little);
+    if found == Some(expected) {
+        return expected != old_value;
+    }
+    if found == Some(old_value) && (pointer.is_overwritten || references.may_keep(pointer.target)) {
+        return false;
+    }
+    findings.fail(
+        Obligation::Pointers,
+        "pointer",
+        (Some(pointer.addr), Some(place)),
+        (format!("{old_value:#x}"), found.map_or_else(|| "(no data)".to_owned(), |value| format!("{value:#x}"))),
+        &format!("a word that holds an address must hold {expected:#x}"),
+    );
+    true
 }
 
 /// Tags whose value is an address (gABI, figure 5-10, and the GNU extensions).

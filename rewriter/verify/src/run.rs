@@ -98,7 +98,8 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
 
     // P2 and P3.
     let mut walker = Walker::new(&cx);
-    let mut explained = tables::check(&cx, &entries, &mut findings, &mut |old, new| walker.leads_to(old, new));
+    let (mut explained, found) = tables::check(&cx, &entries);
+    harvest = harvest.merge(found);
     explained.extend(pointers::check(new, &pointers, &cx.references, &mut findings));
     explained.sort_unstable();
     pointers::check_data(old, new, &cx.references, &dynamic, &explained, &mut findings);
@@ -196,8 +197,10 @@ fn read_frames<'d>(
     claim: &Claim<'_>,
     findings: &mut Findings,
 ) -> (Option<Frames<'d>>, Option<Frames<'d>>) {
-    let before = Frames::read(old, |addr| old_code.contains(addr), |addr| claim.to_new(addr));
-    let after = Frames::read(new, |addr| new_code.contains(addr), |addr| addr);
+    let (before, after) = rayon::join(
+        || Frames::read(old, |addr| old_code.contains(addr), |addr| claim.to_new(addr)),
+        || Frames::read(new, |addr| new_code.contains(addr), |addr| addr),
+    );
     let mut fail = |addr: Option<u64>, text: String, message: &str| {
         findings.fail(Obligation::Unwinding, "eh-frame", (addr, None), (String::new(), text), message);
     };
@@ -257,4 +260,3 @@ fn add_notes(findings: &mut Findings) {
         ));
     }
 }
-

@@ -13,8 +13,9 @@ use rayon::prelude::*;
 
 use crate::code::Functions;
 use crate::decode::Eyes;
-use crate::proof::{Findings, Obligation, Violation};
-use crate::walk::{Context, little};
+use crate::proof::{Obligation, Violation};
+use crate::symbols::{is_cold, name_of};
+use crate::walk::{Context, Harvest, Walker, little};
 
 /// A place that code takes and where distances stand: the start of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +55,23 @@ pub(crate) fn sweep(cx: &Context<'_, '_>) -> Vec<(u64, u64)> {
                 while let Some(from) = cx.old_covered.next(at, end, false) {
                     let to = cx.old_covered.next(from, end, true).unwrap_or(end);
                     at = from;
+                    let mut rest = cx.old_code.from(at).unwrap_or(&[]);
                     while at < to {
-                        let Some(Ok(decoded)) = cx.old_code.from(at).map(|bytes| eyes.decode(bytes, at)) else { break };
+                        let form = rest.first_chunk::<16>().and_then(|whole| eyes.form(whole));
+                        if let Some(len) = form.and_then(|form| form.plain_len()) {
+                            at += u64::from(len);
+                            rest = rest.get(usize::from(len)..).unwrap_or(&[]);
+                            continue;
+                        }
+                        let Ok(decoded) = eyes.decode(rest, at) else { break };
                         if let Some(memory) = decoded.memory
                             && memory.taken
+                            && cx.relocations.distance_at(memory.target).is_some()
                         {
                             taken.push((memory.target, at));
                         }
                         at += u64::from(decoded.len);
+                        rest = rest.get(usize::from(decoded.len)..).unwrap_or(&[]);
                     }
                     at = to;
                 }
@@ -82,8 +92,9 @@ impl<'a> Reach<'a> {
     fn new(cx: &'a Context<'_, '_>) -> Self {
         let mut cold = Vec::new();
         if let Some(table) = cx.old.symtab() {
-            let is_cold = |symbol: &Symbol| symbol.is_defined() && table.name(symbol).windows(5).any(|part| part == b".cold");
-            cold.extend(table.iter().filter(is_cold).map(|symbol| symbol.value));
+            let is_cold = |symbol: &Symbol| symbol.is_defined() && is_cold(name_of(&table, symbol));
+            let value = |at: usize| table.get(at).filter(is_cold).map(|symbol| symbol.value);
+            cold = (0..table.len()).into_par_iter().filter_map(value).collect();
         }
         cold.sort_unstable();
         Self { functions: &cx.functions, cold }
@@ -116,7 +127,7 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             .par_iter()
             .chain(hints)
             .filter_map(|&(addr, _)| {
-                let first = distances.binary_search_by_key(&addr, |distance| distance.0).ok()?;
+                let first = cx.relocations.distance_at(addr)?;
                 Some(Base { addr, first, width: distances.get(first)?.1, is_read: false })
             })
             .collect();
@@ -179,12 +190,12 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
         entries.par_sort_unstable_by_key(|entry| entry.addr);
         entries.dedup_by_key(|entry| entry.addr);
         let mut at = 0usize;
-        let known: Vec<u64> = entries.iter().map(|entry| entry.addr).collect();
+        let count = entries.len();
         for &(addr, width) in &cx.relocations.distances {
-            while known.get(at).is_some_and(|&known| known < addr) {
+            while entries.get(at).is_some_and(|entry| at < count && entry.addr < addr) {
                 at += 1;
             }
-            if known.get(at) == Some(&addr) {
+            if at < count && entries.get(at).is_some_and(|entry| entry.addr == addr) {
                 continue;
             }
             let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
@@ -192,7 +203,9 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
                 entries.push(Entry { addr, width, base: addr, target, reader: None });
             }
         }
-        entries.sort_unstable_by_key(|entry| entry.addr);
+        if entries.len() > count {
+            entries.par_sort_unstable_by_key(|entry| entry.addr);
+        }
         entries
     }
 }
@@ -203,32 +216,46 @@ fn distance(image: &Image<'_>, addr: u64, width: u8) -> Option<i64> {
     Some(if width == 4 { i64::from(value as u32 as i32) } else { value.cast_signed() })
 }
 
-/// Checks each entry in the new file. Gives the words that may differ from the old file.
-pub(crate) fn check(cx: &Context<'_, '_>, entries: &[Entry], findings: &mut Findings, leads: &mut dyn FnMut(u64, u64) -> bool) -> Vec<(u64, u8)> {
-    let mut explained = Vec::new();
-    for entry in entries {
-        findings.checked.table_entries += 1;
-        let new_target =
-            distance(cx.new, entry.addr, entry.width).map(|distance| entry.base.wrapping_add_signed(distance));
-        let expected = cx.references.expected(entry.target);
-        if expected != entry.target || new_target != Some(entry.target) {
-            explained.push((entry.addr, entry.width));
-        }
-        let fits = new_target == Some(expected)
-            || cx.old_code.contains(entry.target) && new_target.is_some_and(|target| leads(entry.target, target));
-        if !fits {
-            let message = format!("the entry of the table at {:#x} must lead to {expected:#x}", entry.base);
-            findings.violate(Obligation::Tables, || Violation {
-                obligation: Obligation::Tables,
-                old_addr: Some(OldAddr::new(entry.addr)),
-                rule: "table-entry",
-                new_addr: Some(NewAddr::new(entry.addr)),
-                old_text: format!("-> {:#x}", entry.target),
-                new_text: new_target.map_or_else(|| "(no data)".to_owned(), |target| format!("-> {target:#x}")),
-                function: cx.functions.entry(entry.target).or(entry.reader).map(OldAddr::new),
-                message,
-            });
-        }
+/// Checks each entry in the new file. Gives the words that may differ from the old file, and what
+/// the walk of jumps on the way brought home.
+pub(crate) fn check(cx: &Context<'_, '_>, entries: &[Entry]) -> (Vec<(u64, u8)>, Harvest) {
+    let parts: Vec<(Vec<(u64, u8)>, Harvest)> = entries
+        .par_chunks(8192)
+        .map(|entries| {
+            let mut walker = Walker::new(cx);
+            let mut explained = Vec::new();
+            for entry in entries {
+                check_entry(cx, entry, &mut walker, &mut explained);
+            }
+            (explained, walker.harvest)
+        })
+        .collect();
+    parts.into_iter().fold((Vec::new(), Harvest::default()), |(mut explained, harvest), (more, other)| {
+        explained.extend(more);
+        (explained, harvest.merge(other))
+    })
+}
+
+fn check_entry(cx: &Context<'_, '_>, entry: &Entry, walker: &mut Walker<'_, '_, '_>, explained: &mut Vec<(u64, u8)>) {
+    walker.harvest.findings.checked.table_entries += 1;
+    let new_target = distance(cx.new, entry.addr, entry.width).map(|distance| entry.base.wrapping_add_signed(distance));
+    let expected = cx.references.expected(entry.target);
+    if expected != entry.target || new_target != Some(entry.target) {
+        explained.push((entry.addr, entry.width));
     }
-    explained
+    let fits = new_target == Some(expected)
+        || cx.old_code.contains(entry.target) && new_target.is_some_and(|target| walker.leads_to(entry.target, target));
+    if !fits {
+        let message = format!("the entry of the table at {:#x} must lead to {expected:#x}", entry.base);
+        walker.harvest.findings.violate(Obligation::Tables, || Violation {
+            obligation: Obligation::Tables,
+            old_addr: Some(OldAddr::new(entry.addr)),
+            rule: "table-entry",
+            new_addr: Some(NewAddr::new(entry.addr)),
+            old_text: format!("-> {:#x}", entry.target),
+            new_text: new_target.map_or_else(|| "(no data)".to_owned(), |target| format!("-> {target:#x}")),
+            function: cx.functions.entry(entry.target).or(entry.reader).map(OldAddr::new),
+            message,
+        });
+    }
 }

@@ -48,9 +48,10 @@ pub(crate) fn check_data(
             .map(|(chunk, (before, after))| {
                 let base = section.addr + (chunk * CHUNK) as u64;
                 let differing = before.iter().zip(after).enumerate().filter(|(_, (a, b))| a != b);
+                let mut explained = Explained { words: explained, upto: explained.partition_point(|word| word.0 <= base) };
                 differing
                     .map(|(at, _)| base + at as u64)
-                    .filter(|&addr| !is_explained(explained, addr) && !ranges.iter().any(|range| range.contains(&(addr - section.addr))))
+                    .filter(|&addr| !explained.holds(addr) && !ranges.iter().any(|range| range.contains(&(addr - section.addr))))
                     .collect()
             })
             .collect();
@@ -71,9 +72,21 @@ pub(crate) fn check_data(
 
 const CHUNK: usize = 1 << 14;
 
-fn is_explained(explained: &[(u64, u8)], addr: u64) -> bool {
-    let upto = explained.partition_point(|word| word.0 <= addr);
-    upto.checked_sub(1).and_then(|at| explained.get(at)).is_some_and(|word| addr < word.0 + u64::from(word.1))
+/// A position among the words that may differ; it moves forward.
+struct Explained<'a> {
+    words: &'a [(u64, u8)],
+    /// Number of words that start at or before the address at hand.
+    upto: usize,
+}
+
+impl Explained<'_> {
+    /// Whether `addr`, which never decreases, lies in one of the words.
+    fn holds(&mut self, addr: u64) -> bool {
+        while self.words.get(self.upto).is_some_and(|word| word.0 <= addr) {
+            self.upto += 1;
+        }
+        self.upto.checked_sub(1).and_then(|at| self.words.get(at)).is_some_and(|word| addr - word.0 < u64::from(word.1))
+    }
 }
 
 /// The build id is derived from content, so it differs; only its digits may.
