@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::code::CodeView;
 use crate::proof::{Findings, Obligation};
 use crate::references::References;
-use crate::relocations::StaticRelocations;
+use crate::relocations::{StaticRelocations, Word};
 use crate::walk::little;
 
 pub(crate) use dynamic::DynamicRelocations;
@@ -35,14 +35,12 @@ pub(crate) fn collect(
     dynamic: &DynamicRelocations,
     code: &CodeView<'_>,
 ) -> Vec<Pointer> {
-    let mut pointers = Vec::new();
-    for word in &relocations.words {
-        let Some(bytes) = old.bytes_at(word.addr, u64::from(word.width)) else { continue };
-        let value = little(bytes);
+    let read = |word: &Word| {
+        let value = little(old.bytes_at(word.addr, u64::from(word.width))?);
         let target = if word.signed { i64::from(value as u32 as i32).cast_unsigned() } else { value };
-        let is_overwritten = dynamic.covers(word.addr);
-        pointers.push(Pointer { addr: word.addr, width: word.width, is_overwritten, target });
-    }
+        Some(Pointer { addr: word.addr, width: word.width, is_overwritten: dynamic.covers(word.addr), target })
+    };
+    let mut pointers: Vec<Pointer> = relocations.words.par_iter().filter_map(read).collect();
     let mut add_word = |addr: u64, only_code: bool| {
         let Some(target) = old.bytes_at(addr, 8).map(little) else { return };
         if !only_code || code.contains(target) {
@@ -63,7 +61,8 @@ pub(crate) fn collect(
             (0..section.size / 8).for_each(|index| add_word(section.addr.wrapping_add(index * 8), true));
         }
     }
-    pointers.sort_unstable();
+    // The first part is sorted already.
+    pointers.par_sort();
     pointers.dedup_by_key(|pointer| pointer.addr);
     pointers
 }

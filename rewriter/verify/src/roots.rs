@@ -1,6 +1,7 @@
 //! Where the walk starts.
 
 use postlink_image::{DynamicTable, Image, elf};
+use rayon::prelude::*;
 
 use crate::code::CodeView;
 use crate::pointers::{DynamicRelocations, Pointer};
@@ -27,7 +28,7 @@ pub(crate) fn collect(
     roots.extend(frames);
     roots.extend(landing_pads);
     roots.retain(|&root| code.contains(root));
-    roots.sort_unstable();
+    roots.par_sort_unstable();
     roots.dedup();
     roots
 }

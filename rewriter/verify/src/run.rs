@@ -65,8 +65,10 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     let dynamic = DynamicRelocations::read(old);
     let pointers = pointers::collect(old, &relocations, &dynamic, &old_code);
     let starts = extents.iter().map(|extent| extent.0);
-    let roots = roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads());
-    let functions = Functions::new(old, &old_code, &extents);
+    let (roots, functions) = rayon::join(
+        || roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads()),
+        || Functions::new(old, &old_code, &extents),
+    );
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
     let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
     let cx = Context {
@@ -101,12 +103,19 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
     explained.extend(pointers::check(new, &pointers, &cx.references, &mut findings));
-    explained.sort_unstable();
+    explained.par_sort();
     pointers::check_data(old, new, &cx.references, &dynamic, &explained, &mut findings);
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
-    gaps::check_unmapped(&cx, &mut findings);
-    let landed = Landed::new(&claim);
+    let (unmapped, landed) = rayon::join(
+        || {
+            let mut findings = Findings::default();
+            gaps::check_unmapped(&cx, &mut findings);
+            findings
+        },
+        || Landed::new(&claim),
+    );
+    findings.merge(unmapped);
     gaps::check_overlap(&landed, &mut findings);
 
     // P4.

@@ -116,6 +116,8 @@ pub(crate) struct Tables<'c, 'a, 'd> {
     /// Sorted by address.
     bases: Vec<Base>,
     entries: Vec<Entry>,
+    /// Whether an entry was made of the distance of that number.
+    is_entry: Vec<bool>,
 }
 
 impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
@@ -133,7 +135,8 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             .collect();
         bases.par_sort_unstable();
         bases.dedup();
-        Self { cx, reach: Reach::new(cx), bases, entries: Vec::new() }
+        let is_entry = vec![false; distances.len()];
+        Self { cx, reach: Reach::new(cx), bases, entries: Vec::new(), is_entry }
     }
 
     /// Reads the tables whose bases are among `taken` and were not read before. Gives the old code
@@ -141,30 +144,30 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
     pub(crate) fn read(&mut self, taken: &mut Vec<(u64, u64)>) -> Vec<u64> {
         taken.par_sort_unstable();
         taken.dedup();
-        let first_new = self.entries.len();
+        let mut targets = Vec::new();
         for (base, instruction) in taken.drain(..) {
             let Ok(at) = self.bases.binary_search_by_key(&base, |base| base.addr) else { continue };
             let limit = self.bases.get(at + 1).map_or(usize::MAX, |next| next.first);
             if let Some(base) = self.bases.get(at).copied().filter(|base| !base.is_read) {
                 let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
                 // Code that takes the end of the data before the table is no reader of it.
-                let before = self.entries.len();
-                self.read_table(base, limit, reader);
-                if self.entries.len() > before
+                let before = targets.len();
+                self.read_table(base, limit, reader, &mut targets);
+                if targets.len() > before
                     && let Some(base) = self.bases.get_mut(at)
                 {
                     base.is_read = true;
                 }
             }
         }
-        self.entries.get(first_new..).unwrap_or(&[]).iter().map(|entry| entry.target).collect()
+        targets
     }
 
-    fn read_table(&mut self, base: Base, limit: usize, reader: u64) {
+    fn read_table(&mut self, base: Base, limit: usize, reader: u64, targets: &mut Vec<u64>) {
         let cx = self.cx;
         let mut next = base.addr;
         let distances = &cx.relocations.distances;
-        for &(addr, width) in distances.get(base.first..limit.min(distances.len())).unwrap_or(&[]) {
+        for (number, &(addr, width)) in distances.iter().enumerate().take(limit).skip(base.first) {
             if addr != next || width != base.width {
                 break;
             }
@@ -179,32 +182,24 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             } else {
                 break;
             };
-            self.entries.push(entry);
+            targets.push(entry.target);
+            // Of two readings of an entry the first one is checked.
+            if let Some(is_entry) = self.is_entry.get_mut(number).filter(|is_entry| !**is_entry) {
+                *is_entry = true;
+                self.entries.push(entry);
+            }
         }
     }
 
-    /// All entries, sorted, with the distances that count from their own place and lead to a
+    /// All entries with the distances that count from their own place and lead to a
     /// function. Other distances that no code was seen to read are left out.
     pub(crate) fn into_entries(self) -> Vec<Entry> {
-        let Self { cx, mut entries, .. } = self;
-        entries.par_sort_unstable_by_key(|entry| entry.addr);
-        entries.dedup_by_key(|entry| entry.addr);
-        let mut at = 0usize;
-        let count = entries.len();
-        for &(addr, width) in &cx.relocations.distances {
-            while entries.get(at).is_some_and(|entry| at < count && entry.addr < addr) {
-                at += 1;
-            }
-            if at < count && entries.get(at).is_some_and(|entry| entry.addr == addr) {
-                continue;
-            }
+        let Self { cx, mut entries, is_entry, .. } = self;
+        for (&(addr, width), _) in cx.relocations.distances.iter().zip(&is_entry).filter(|(_, is_entry)| !**is_entry) {
             let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
             if cx.functions.entry(target) == Some(target) {
                 entries.push(Entry { addr, width, base: addr, target, reader: None });
             }
-        }
-        if entries.len() > count {
-            entries.par_sort_unstable_by_key(|entry| entry.addr);
         }
         entries
     }
