@@ -52,6 +52,12 @@ impl AddressSet {
         word.load(Ordering::Relaxed) & mask == 0 && word.fetch_or(mask, Ordering::Relaxed) & mask == 0
     }
 
+    /// Adds addresses one after the other, from `addr` on and in its range.
+    pub(crate) fn marker(&self, addr: u64) -> Marker<'_> {
+        let base = self.bit(addr).map_or(0, |(bit, _)| bit.wrapping_sub(addr));
+        Marker { words: &self.words, base, word: usize::MAX, seen: u64::MAX, mask: 0, twice: 0 }
+    }
+
     /// Whether `addr` is in the set.
     #[inline]
     pub(crate) fn contains(&self, addr: u64) -> bool {
@@ -100,9 +106,75 @@ impl AddressSet {
     }
 }
 
+/// Adds addresses of one word of the set at a time.
+pub(crate) struct Marker<'s> {
+    words: &'s [AtomicU64],
+    /// Number of the bit of an address, less the address.
+    base: u64,
+    /// The word at hand: its index, its bits when it was read, and bits to be added.
+    word: usize,
+    seen: u64,
+    mask: u64,
+    twice: u64,
+}
+
+impl Marker<'_> {
+    /// Adds `addr`; false if it was there.
+    #[inline]
+    pub(crate) fn insert(&mut self, addr: u64) -> bool {
+        let bit = self.base.wrapping_add(addr);
+        let word = (bit / 64) as usize;
+        if word != self.word {
+            self.flush();
+            self.word = word;
+            self.seen = self.words.get(word).map_or(u64::MAX, |word| word.load(Ordering::Relaxed));
+        }
+        let one = 1u64 << (bit % 64);
+        let is_new = (self.seen | self.mask) & one == 0;
+        if is_new {
+            self.mask |= one;
+        }
+        is_new
+    }
+
+    fn flush(&mut self) {
+        let mask = std::mem::take(&mut self.mask);
+        if mask != 0
+            && let Some(word) = self.words.get(self.word)
+        {
+            let before = word.fetch_or(mask, Ordering::Relaxed);
+            self.twice += u64::from((before & mask).count_ones());
+        }
+        self.word = usize::MAX;
+    }
+
+    /// Number of addresses that another thread added between a look and the addition: for each of
+    /// them, both were told that it was new.
+    pub(crate) fn finish(mut self) -> u64 {
+        self.flush();
+        self.twice
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn markers_see_each_other_at_word_ends() {
+        let set = AddressSet::new([(0x1003, 0x1103), (0x2000, 0x2010)].into_iter());
+        let (mut a, mut b) = (set.marker(0x1003), set.marker(0x1010));
+        assert!(a.insert(0x1003) && !a.insert(0x1003) && a.insert(0x1020));
+        assert!(b.insert(0x1020) && !set.contains(0x1020));
+        // The next word.
+        assert!(a.insert(0x1043) && set.contains(0x1020) && !set.contains(0x1043));
+        assert_eq!(a.finish(), 0);
+        assert!(!b.insert(0x1043));
+        assert_eq!(b.finish(), 1);
+        assert!(set.contains(0x1003) && set.contains(0x1020) && set.contains(0x1043) && !set.contains(0x1004));
+        let mut last = set.marker(0x2000);
+        assert!(last.insert(0x200f) && last.finish() == 0 && set.contains(0x200f));
+    }
 
     #[test]
     fn ranges_and_neighbours() {

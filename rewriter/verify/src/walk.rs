@@ -13,6 +13,7 @@
 
 mod ahead;
 mod compare;
+mod marks;
 mod silent;
 
 use std::sync::OnceLock;
@@ -370,32 +371,6 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         }
     }
 
-    /// Checks how a new instruction unwinds that was added or encoded anew. `next` and `before` are
-    /// the old addresses that it stands between; a consistent program has one row for both.
-    fn glue(&mut self, new: u64, len: u8, next: u64, before: u64) {
-        let cx = self.cx;
-        if !cx.glue_starts.insert(new) && cx.glue_fits.contains(new) {
-            return;
-        }
-        self.harvest.findings.checked.unwind_rows += 1;
-        // An old instruction that stands where it stood was not added: padding that stayed.
-        let stayed = cx.claim.to_new(new) == new
-            && cx.old_code.contains(new)
-            && self.same_bytes(new, new, usize::from(len))
-            && cx.old_tables.row(new) == cx.new_tables.row(new);
-        if stayed {
-            cx.glue_fits.insert(new);
-            return;
-        }
-        let row = cx.new_tables.row(new);
-        let last = cx.new_tables.row(new.saturating_add(u64::from(len.max(1)) - 1));
-        if row == last && (row == cx.old_tables.row(next) || row == cx.old_tables.row(before)) {
-            cx.glue_fits.insert(new);
-        } else {
-            self.harvest.misfits.push(Misfit { new, old: next });
-        }
-    }
-
     /// Bytes that yaxpeax cannot decode. They are accepted where nothing moved and nothing changed
     /// up to the end of the function.
     fn undecodable(&mut self, old: u64, bytes: &[u8]) {
@@ -409,45 +384,6 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
             self.mark_live(old, len as u64);
         } else {
             self.violation(old, new, "undecodable", "the second decoder does not know the old instruction");
-        }
-    }
-
-    /// Remembers that the new bytes can be executed.
-    fn mark_live(&mut self, new: u64, len: u64) {
-        if self.live.1 == new {
-            self.live.1 = new.wrapping_add(len);
-        } else {
-            self.flush_live();
-            self.live = (new, new.wrapping_add(len));
-        }
-    }
-
-    /// Remembers that a visited instruction has the old bytes.
-    fn cover(&mut self, old: u64, len: u64) {
-        if self.covered.1 == old {
-            self.covered.1 = old.wrapping_add(len);
-        } else {
-            self.flush_covered();
-            self.covered = (old, old.wrapping_add(len));
-        }
-    }
-
-    fn flush(&mut self) {
-        self.flush_covered();
-        self.flush_live();
-    }
-
-    fn flush_covered(&mut self) {
-        let (start, end) = std::mem::take(&mut self.covered);
-        if end > start {
-            self.cx.old_covered.insert_range(start, end - start);
-        }
-    }
-
-    fn flush_live(&mut self) {
-        let (start, end) = std::mem::take(&mut self.live);
-        if end > start {
-            self.cx.new_live.insert_range(start, end - start);
         }
     }
 

@@ -126,60 +126,44 @@ impl Head {
         let [a, b, c, d, e, f, g, h, ..] = *bytes;
         let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let byte = |at: u32| (word >> (at * 8)) as u8;
+        let at = u32::from(a & 0xf0 == 0x40);
+        match step(byte(at)) {
+            BARE => Some(Self::cut(word, at)),
+            MODRM => Some(Self::cut(word, behind_modrm(word, at))),
+            _ => Self::of_long(word),
+        }
+    }
+
+    /// The same for opcodes of more than one byte, and behind prefixes other than REX.
+    fn of_long(word: u64) -> Option<Self> {
+        let byte = |at: u32| (word >> (at * 8)) as u8;
         let mut at = 0u32;
-        let mut step = step(a);
-        while step == PREFIX {
+        while at < 3 && step(byte(at)) == PREFIX {
             at += 1;
-            if at > 3 {
-                return None;
-            }
-            step = self::step(byte(at));
         }
-        if step == REX {
-            at += 1;
-            step = self::step(byte(at));
-        }
-        // The last byte of the opcode.
-        let has_modrm = match step {
-            BARE => false,
-            MODRM => true,
-            ESCAPE => {
-                at += 1;
-                match byte(at) {
-                    0x38 | 0x3a => {
-                        at += 1;
-                        true
-                    }
-                    opcode => !is_bare_0f(opcode),
-                }
-            }
-            VEX2 => {
-                at += 2;
-                true
-            }
-            VEX3 => {
-                at += 3;
-                true
-            }
-            EVEX => {
-                at += 4;
-                true
-            }
+        at += u32::from(byte(at) & 0xf0 == 0x40);
+        // To the last byte of the opcode.
+        let (opcode_at, has_modrm) = match (step(byte(at)), byte(at + 1)) {
+            (BARE, _) => (at, false),
+            (MODRM, _) => (at, true),
+            (ESCAPE, 0x38 | 0x3a) => (at + 2, true),
+            (ESCAPE, opcode) => (at + 1, !is_bare_0f(opcode)),
+            (VEX2, _) => (at + 2, true),
+            (VEX3, _) => (at + 3, true),
+            (EVEX, _) => (at + 4, true),
             _ => return None,
         };
-        if has_modrm {
-            at += 1;
-            if at >= HEAD_MAX {
-                return None;
-            }
-            let modrm = byte(at);
-            at += u32::from(modrm < 0xc0 && modrm & 7 == 4);
-        }
-        if at >= HEAD_MAX {
+        if opcode_at + 2 > HEAD_MAX {
             return None;
         }
-        let len = at + 1;
-        Some(Self(word & (u64::MAX >> (64 - len * 8)) | u64::from(len) << 56))
+        let last = if has_modrm { behind_modrm(word, opcode_at) } else { opcode_at };
+        (last < HEAD_MAX).then(|| Self::cut(word, last))
+    }
+
+    /// The head that ends with byte `last` of `word`, which is below 7.
+    #[inline]
+    const fn cut(word: u64, last: u32) -> Self {
+        Self(word & (u64::MAX >> (56 - last * 8)) | (last as u64 + 1) << 56)
     }
 
     const fn len(self) -> usize {
@@ -188,8 +172,15 @@ impl Head {
 
     /// Place in a table of `1 << BITS` heads.
     const fn slot(self) -> usize {
-        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize & ((1 << BITS) - 1)
     }
+}
+
+/// The last byte of a head whose opcode ends with byte `at`: ModRM or SIB.
+#[inline]
+const fn behind_modrm(word: u64, at: u32) -> u32 {
+    let modrm = (word >> ((at + 1) * 8)) as u8;
+    at + 1 + (modrm < 0xc0 && modrm & 7 == 4) as u32
 }
 
 /// What a first byte says about the bytes behind it.
@@ -239,7 +230,7 @@ const fn is_bare_0f(opcode: u8) -> bool {
 
 const BITS: u32 = 15;
 
-type Table = Box<[(Head, Form)]>;
+type Table = Box<[(Head, Form); 1 << BITS]>;
 
 thread_local! {
     /// The table of a reader that is gone, for the next one of this thread.
@@ -248,20 +239,23 @@ thread_local! {
 
 /// Heads that were read before.
 pub(super) struct Heads {
-    table: Table,
+    /// Taken only by `drop`.
+    table: Option<Table>,
 }
 
 impl Heads {
     pub(super) fn new() -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
-        Self { table: spare.unwrap_or_else(|| vec![(Head::default(), Form::default()); 1 << BITS].into_boxed_slice()) }
+        let empty = || vec![(Head::default(), Form::default()); 1 << BITS].into_boxed_slice().try_into().ok();
+        Self { table: spare.or_else(empty) }
     }
 
     /// The form of the instruction at the start of `bytes`, if its head is known.
     #[inline]
     pub(super) fn form(&self, bytes: &[u8; 16]) -> Option<Form> {
         let head = Head::of(bytes)?;
-        self.table.get(head.slot()).filter(|(known, _)| *known == head).map(|(_, form)| *form)
+        let (known, form) = &self.table.as_ref()?[head.slot()];
+        (*known == head).then_some(*form)
     }
 
     /// The instruction at the start of `bytes`, as `decode` reads it. Remembers how it reads all
@@ -284,9 +278,9 @@ impl Heads {
         if let Some(form) = Form::of(&decoded, bytes, addr)
             && form_of(0x35) == Some(form)
             && form_of(0xd7) == Some(form)
-            && let Some(place) = self.table.get_mut(head.slot())
+            && let Some(table) = &mut self.table
         {
-            *place = (head, form);
+            table[head.slot()] = (head, form);
         }
         Ok(decoded)
     }
@@ -294,9 +288,9 @@ impl Heads {
 
 impl Drop for Heads {
     fn drop(&mut self) {
-        let table = std::mem::take(&mut self.table);
-        // No thread-local storage any more: the thread ends.
-        let _ = SPARE.try_with(|spare| spare.set(Some(table)));
+        let table = self.table.take();
+        // An error: no thread-local storage any more, the thread ends.
+        let _ = SPARE.try_with(|spare| spare.set(table));
     }
 }
 

@@ -1,13 +1,19 @@
 //! Most instructions: copied together with the next one, and independent of where they stand.
 
 use super::Walker;
-use crate::decode::{Decoded, Flow, Undecodable};
+use crate::decode::{Decoded, Flow, Form, Undecodable};
 
 /// The first instruction that needs a closer look. It is marked as visited.
 pub(super) struct Stop<'d> {
     pub(super) old: u64,
     pub(super) bytes: &'d [u8],
     pub(super) decoded: Result<Decoded, Undecodable>,
+}
+
+/// Where plain instructions end, and the form of the next one if it is known.
+struct Plain {
+    at: usize,
+    form: Option<Form>,
 }
 
 impl<'d> Walker<'_, '_, 'd> {
@@ -23,39 +29,26 @@ impl<'d> Walker<'_, '_, 'd> {
         let copied = copied.unwrap_or(&[]);
         let (start, mut at) = (old, 0usize);
         let stop = loop {
+            let plain = self.plain(start, at, end, bytes, copied);
+            at = plain.at;
             let old = start + at as u64;
             let bytes = bytes.get(at..).filter(|bytes| !bytes.is_empty());
             let Some(bytes) = bytes.filter(|_| cx.visited.insert(old)) else { break None };
-            let copied = copied.get(at..).unwrap_or(&[]);
-            let whole = bytes.first_chunk::<16>().zip(copied.first_chunk::<16>());
-            let form = whole.and_then(|(bytes, _)| self.eyes.form(bytes));
-            if let (Some((whole, copied)), Some(form)) = (whole, form)
-                && let Some(len) = form.plain_len()
-            {
-                let next = old + u64::from(len);
-                // `int3` between functions is padding.
-                if next < end && equal(whole, copied, len) && whole[0] != 0xcc && !self.is_relocated(old, next) {
-                    self.harvest.findings.checked.instructions += 1;
-                    at += usize::from(len);
-                    continue;
-                }
-            }
-            let decoded = match (form, whole) {
-                (Some(form), Some((whole, _))) => Ok(form.read(whole, old)),
+            let whole = bytes.first_chunk::<16>();
+            let decoded = match (plain.form, whole) {
+                (Some(form), Some(whole)) => Ok(form.read(whole, old)),
                 _ => self.eyes.decode(bytes, old),
             };
             let stop = Some(Stop { old, bytes, decoded });
             let Ok(decoded) = decoded else { break stop };
             self.harvest.findings.checked.instructions += 1;
-            let Some((whole, copied)) = whole.filter(|_| old + u64::from(decoded.len) < end) else { break stop };
+            let copied = copied.get(at..).and_then(|copied| copied.first_chunk::<16>());
+            let pair = whole.zip(copied).filter(|_| old + u64::from(decoded.len) < end);
+            let (Some((whole, copied)), Flow::Conditional(_, target) | Flow::Call(target)) = (pair, decoded.flow) else { break stop };
             let is_done = match decoded.flow {
-                Flow::Conditional(_, target) => {
-                    self.piece.contains(target) && cx.old_code.contains(target) && equal(whole, copied, decoded.len)
-                }
-                Flow::Call(target) => decoded.len == 5 && self.is_call(old, target, copied),
-                _ => false,
+                Flow::Call(_) => decoded.len == 5 && self.is_call(old, target, copied),
+                _ => self.piece.contains(target) && cx.old_code.contains(target) && equal(whole, copied, decoded.len),
             };
-            let (Flow::Conditional(_, target) | Flow::Call(target)) = decoded.flow else { break stop };
             if !is_done {
                 break stop;
             }
@@ -71,6 +64,50 @@ impl<'d> Walker<'_, '_, 'd> {
         stop
     }
 
+    /// Steps over instructions without any field that holds an address. `bytes` stand at `start`,
+    /// `copied` at their new place; goes from `at` on, and up to `end` with the last instruction but one.
+    #[inline]
+    fn plain(&mut self, start: u64, mut at: usize, end: u64, bytes: &[u8], copied: &[u8]) -> Plain {
+        let mut marker = self.cx.visited.marker(start);
+        let mut count = 0u64;
+        let mut field = self.next_field(start.wrapping_add(at as u64));
+        let form = loop {
+            let whole = |bytes: &'_ [u8]| bytes.get(at..)?.first_chunk::<16>().copied();
+            let (Some(old_whole), Some(new_whole)) = (whole(bytes), whole(copied)) else { break None };
+            let Some(form) = self.eyes.form(&old_whole) else { break None };
+            let old = start.wrapping_add(at as u64);
+            // `int3` between functions is padding.
+            let Some(len) = form.plain_len().filter(|_| old_whole[0] != 0xcc) else { break Some(form) };
+            let next = old.wrapping_add(u64::from(len));
+            if next >= end || !equal(&old_whole, &new_whole, len) {
+                break Some(form);
+            }
+            if field < next {
+                field = self.next_field(old);
+                if field < next {
+                    break Some(form);
+                }
+            }
+            if !marker.insert(old) {
+                break Some(form);
+            }
+            count += 1;
+            at = at.wrapping_add(usize::from(len));
+        };
+        self.harvest.findings.checked.instructions += count - marker.finish();
+        Plain { at, form }
+    }
+
+    /// Address of the first relocated field at or behind `old`, which never decreases.
+    #[inline]
+    fn next_field(&mut self, old: u64) -> u64 {
+        let fields = &self.cx.relocations.fields;
+        while fields.get(self.field).is_some_and(|field| field.addr() < old) {
+            self.field += 1;
+        }
+        fields.get(self.field).map_or(u64::MAX, |field| field.addr())
+    }
+
     /// Whether `copied`, for the `call rel32` at `old` to `target`, is a `call rel32` to where the map
     /// says that the target went.
     #[inline]
@@ -80,16 +117,6 @@ impl<'d> Walker<'_, '_, 'd> {
         let new_target = new_next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d])));
         // A call forward in its own function may go over constants.
         !self.extent.contains(target) && self.cx.old_code.contains(target) && self.cx.claim.to_new(target) == new_target
-    }
-
-    /// Whether the old instruction from `old` to `next` has a relocated field. Goes forward.
-    #[inline]
-    fn is_relocated(&mut self, old: u64, next: u64) -> bool {
-        let fields = &self.cx.relocations.fields;
-        while fields.get(self.field).is_some_and(|field| field.addr() < old) {
-            self.field += 1;
-        }
-        fields.get(self.field).is_some_and(|field| field.addr() < next)
     }
 }
 
