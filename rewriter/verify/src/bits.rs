@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::prelude::*;
-
 /// A set of code addresses.
 ///
 /// One bit for each byte of the given ranges, so a set over 84 MB of text takes 10.5 MB. All
@@ -26,7 +24,7 @@ impl AddressSet {
             // Each range starts a new word.
             first += (end - start).div_ceil(64) * 64;
         }
-        let words = (0..first / 64).into_par_iter().map(|_| AtomicU64::new(0)).collect();
+        let words = (0..first / 64).map(|_| AtomicU64::new(0)).collect();
         let widest = kept.iter().copied().max_by_key(|range| range.1 - range.0).unwrap_or_default();
         Self { ranges: kept, widest, words }
     }
