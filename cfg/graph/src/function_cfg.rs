@@ -58,6 +58,8 @@ pub struct Block {
     pub end: u32,
     /// How it ends.
     pub terminator: Terminator,
+    /// Bytes of a terminator that is encoded anew, 0 if it has none.
+    pub exit_size: u8,
     /// It is entered by an exception.
     pub landing_pad: bool,
     /// Something outside of the function, or a table, refers to it.
@@ -247,6 +249,7 @@ impl Builder<'_, '_> {
             let mut kept = start;
             let mut terminator = None;
             let mut last_is_call = false;
+            let mut exit_size = 0;
             while at < end {
                 let Some(inst) = stream.next_inst() else {
                     at += 1;
@@ -260,6 +263,7 @@ impl Builder<'_, '_> {
                     continue;
                 }
                 last_is_call = matches!(inst.flow, Flow::Call { .. } | Flow::IndirectCall);
+                exit_size = if matches!(inst.flow, Flow::Jump { .. } | Flow::Branch { .. }) { inst.len } else { 0 };
                 match inst.flow {
                     Flow::Jump { target } => {
                         terminator = Some((inst_at, Terminator::Jump { at: inst_at, target: Target::External(target) }));
@@ -295,7 +299,7 @@ impl Builder<'_, '_> {
             // NOPs that something refers to (patchable entries) are there to be written over.
             let keep_nops = all_nops && (start == 0 || self.is_label(start));
             let body_end = if keep_nops { at.min(end) } else { body_end };
-            blocks.push(Block { start, body_end, end, terminator, landing_pad: false, label: false });
+            blocks.push(Block { start, body_end, end, terminator, exit_size, landing_pad: false, label: false });
         }
         blocks
     }

@@ -24,7 +24,7 @@ fn graph(blocks: usize, edges: &[(usize, usize)]) -> FunctionCfg {
             _ => Terminator::IndirectJump,
         };
         let start = index as u32 * 16;
-        Block { start, body_end: at, end: start + 16, terminator, landing_pad: false, label: false }
+        Block { start, body_end: at, end: start + 16, terminator, exit_size: 0, landing_pad: false, label: false }
     };
     let blocks: Vec<Block> = (0..blocks).map(block).collect();
     let edges = edges

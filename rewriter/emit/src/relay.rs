@@ -172,18 +172,6 @@ impl Relay<'_> {
         }
     }
 
-    /// Length of the old terminator.
-    fn old_exit_len(&self, block: &Block) -> u32 {
-        match block.terminator {
-            Terminator::Branch { at, .. } | Terminator::Jump { at, .. } => {
-                let rest = self.bytes.get(at as usize..block.end as usize).unwrap_or(&[]);
-                let mut stream = postlink_isa::x86_64::Stream::new(rest, self.cfg.start + u64::from(at));
-                stream.next_inst().map_or(0, |inst| u32::from(inst.len))
-            }
-            _ => 0,
-        }
-    }
-
     /// Grows branches until all reach; returns the start of each position's block.
     fn relax(
         &self,
@@ -191,7 +179,7 @@ impl Relay<'_> {
         exits: &mut [Exits],
         inside: &impl Fn(Target) -> Option<u32>,
     ) -> Vec<u32> {
-        let old_lens: Vec<u32> = order.iter().map(|&block| self.old_exit_len(&self.cfg.blocks[block])).collect();
+        let old_lens: Vec<u32> = order.iter().map(|&block| u32::from(self.cfg.blocks[block].exit_size)).collect();
         let mut starts = vec![0u32; order.len() + 1];
         loop {
             let mut at = 0u32;
@@ -251,7 +239,7 @@ impl Relay<'_> {
             let block = &self.cfg.blocks[block_id];
             out.body(block)?;
             let exits = exits.get(index).copied().unwrap_or_default();
-            out.exits(block, exits, self.old_exit_len(block), inside);
+            out.exits(block, exits, u32::from(block.exit_size), inside);
         }
         Ok(out.fragment)
     }
