@@ -9,6 +9,9 @@ use crate::walk::Context;
 /// The page size that decides what a segment's permissions reach (x86-64).
 const PAGE: u64 = 4096;
 
+/// Bytes between two sections that are taken for padding.
+const MAX_PADDING: u64 = 64;
+
 struct Check<'f> {
     findings: &'f mut Findings,
 }
@@ -80,8 +83,8 @@ fn check_loads(cx: &Context<'_, '_>, check: &mut Check<'_>) {
         let end = old.vaddr.saturating_add(old.memsz);
         while at < end {
             let Some(new) = after.iter().find(|new| at >= new.vaddr && at - new.vaddr < new.memsz) else {
-                if is_vacated(cx, at) {
-                    at = (at / PAGE + 1) * PAGE;
+                if let Some(next) = vacated_until(cx, at) {
+                    at = next;
                     continue;
                 }
                 check.fail("memory-missing", show(old), format!("{at:#x}"), "memory that was loaded is not");
@@ -129,9 +132,22 @@ fn check_loads(cx: &Context<'_, '_>, check: &mut Check<'_>) {
     }
 }
 
-/// Whether the page of `addr` held only code that is elsewhere now.
-fn is_vacated(cx: &Context<'_, '_>, addr: u64) -> bool {
-    cx.old.exec_section_at(addr).is_some() && !cx.claim.piece(addr).is_same
+/// If what was at `addr` is elsewhere now: the end of the part of its page for which that is known. Unwind tables are
+/// found by the program header, and compared by content (P4): a shorter one leaves its last bytes free, and `strip` takes
+/// them off the segment.
+fn vacated_until(cx: &Context<'_, '_>, addr: u64) -> Option<u64> {
+    let next_page = (addr / PAGE).saturating_add(1).saturating_mul(PAGE);
+    if cx.old.exec_section_at(addr).is_some() && !cx.claim.piece(addr).is_same {
+        return Some(next_page);
+    }
+    let sections = || cx.old.sections().iter().filter(|section| section.is_alloc() && section.size > 0);
+    if let Some(section) = sections().find(|section| section.contains(addr)) {
+        let is_unwind = matches!(section.name, b".eh_frame" | b".eh_frame_hdr");
+        return is_unwind.then(|| next_page.min(section.addr.saturating_add(section.size)));
+    }
+    // Padding between two sections.
+    let next = sections().map(|section| section.addr).filter(|&start| start > addr).min()?;
+    (next - addr <= MAX_PADDING).then(|| next_page.min(next))
 }
 
 fn check_others(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, check: &mut Check<'_>) {
@@ -155,6 +171,15 @@ fn check_others(old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_
             // The table may have grown, and moved where there was no room; see below.
             elf::PT_PHDR => {
                 (expected.filesz, expected.memsz, expected.vaddr) = (found.filesz, found.memsz, found.vaddr);
+            }
+            // gold counts up to the alignment and strip does not: what is set aside is the same.
+            elf::PT_TLS
+                if segment.align > 0
+                    && found.memsz >= found.filesz
+                    && found.memsz.checked_next_multiple_of(segment.align)
+                        == segment.memsz.checked_next_multiple_of(segment.align) =>
+            {
+                expected.memsz = found.memsz;
             }
             // Unwind tables are compared by content, see P4.
             elf::PT_GNU_EH_FRAME => {

@@ -108,19 +108,29 @@ fn check_dynamic(cx: &Context<'_, '_>, findings: &mut Findings) {
         let texts = (before.len().to_string(), after.len().to_string());
         findings.fail(Obligation::Symbols, "dynsym", (None, None), texts, "the number of dynamic symbols differs");
     }
+    let mut renumbered = 0u64;
     for (old, new) in before.iter().zip(after.iter()) {
         findings.checked.symbols += 1;
+        let fits = section_fits(cx, &old, &new);
+        // GNU strip may put sections into another order and leaves the numbers in .dynsym as they are. All that dynamic
+        // linkers ask of them is whether they are special.
+        let is_ordinary = |section: u16| section != elf::SHN_UNDEF && section < elf::SHN_LORESERVE;
+        let is_renumbered = !fits && is_ordinary(old.section) && is_ordinary(new.section);
+        renumbered += u64::from(is_renumbered);
         let same = old.name == new.name
             && old.info == new.info
             && old.other == new.other
             && new.value == expected_value(cx, &old)
-            && section_fits(cx, &old, &new)
+            && (fits || is_renumbered)
             && size_fits(cx, &old, &new, None);
         if !same {
             let texts = (text(cx.old, &before, &old), text(cx.new, &after, &new));
             let message = format!("the exported symbol must be the same with value {:#x}", expected_value(cx, &old));
             findings.fail(Obligation::Symbols, "dynamic-symbol", (Some(old.value), Some(new.value)), texts, &message);
         }
+    }
+    if renumbered > 0 {
+        findings.notes.push(format!("{renumbered} dynamic symbols name another section than the one that holds them (the order of sections changed, as strip does it)"));
     }
 }
 
@@ -168,6 +178,11 @@ fn check_static(
             part.missing_locals += 1;
             return;
         }
+        // `objcopy --strip-debug` drops symbols that name nothing in the file and that nothing refers to.
+        if shown.is_none() && !old.is_defined() {
+            part.missing_undefined += 1;
+            return;
+        }
         let others: &dyn Fn(u64) -> bool = &covered;
         if !candidates.any(|new| section_fits(cx, old, &new) && size_fits(cx, old, &new, Some(others))) {
             let texts = (text(cx.old, &before, old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, &new)));
@@ -189,7 +204,11 @@ fn check_static(
         })
         .collect();
     let missing_locals: u64 = parts.iter().map(|part| part.missing_locals).sum();
+    let missing_undefined: u64 = parts.iter().map(|part| part.missing_undefined).sum();
     parts.into_iter().for_each(|part| findings.merge(part.findings));
+    if missing_undefined > 0 {
+        findings.notes.push(format!("{missing_undefined} undefined symbols are not in the new .symtab (stripped)"));
+    }
     if missing_locals > 0 {
         findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
     }
@@ -220,6 +239,7 @@ struct Seen {
 struct Part {
     findings: Findings,
     missing_locals: u64,
+    missing_undefined: u64,
 }
 
 /// Whether the symbol must be in the new file as well.
