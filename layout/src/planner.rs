@@ -117,8 +117,21 @@ struct Laid {
     plan: FunctionPlan,
     /// Bytes of the hot fragment.
     hot_size: u32,
+    /// Old offset of each block in the hot fragment and its place there, sorted; branches that become longer or go
+    /// away are not counted in. Empty: the function stays in one piece.
+    hot_offsets: Vec<(u32, u32)>,
     /// Sum of the counts of its records.
     samples: u64,
+}
+
+impl Laid {
+    /// Where the instruction at `old` stands in the hot fragment; its end for one in another fragment.
+    fn new_offset(&self, old: u32) -> u32 {
+        let Some(index) = self.hot_offsets.partition_point(|offset| offset.0 <= old).checked_sub(1) else {
+            return old.min(self.hot_size);
+        };
+        self.hot_offsets.get(index).map_or(0, |&(start, new)| new + (old - start)).min(self.hot_size)
+    }
 }
 
 /// Plans the layout of the whole program. `may_move` says which functions the user allows to move.
@@ -140,7 +153,7 @@ pub fn plan(
         .map(|index| {
             let id = FunctionId::from_index(index);
             if stays.get(index).copied().unwrap_or(true) {
-                return Laid { plan: FunctionPlan::Stay, hot_size: 0, samples: 0 };
+                return Laid { plan: FunctionPlan::Stay, hot_size: 0, hot_offsets: Vec::new(), samples: 0 };
             }
             let align = whole_align(program, id, taken.get(index).copied().unwrap_or(true));
             lay_function((program, graphs), weights, options, id, align, samples_of(id))
@@ -227,7 +240,7 @@ fn lay_function(
     let relay = function.class == Class::Free && (wanted || function.traits.must_relay);
     if !relay {
         let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
-        return Laid { plan: FunctionPlan::Whole { align }, hot_size: size, samples };
+        return Laid { plan: FunctionPlan::Whole { align }, hot_size: size, hot_offsets: Vec::new(), samples };
     }
     let cfg = graphs.get(program, id);
     let counts = match weights {
@@ -240,7 +253,7 @@ fn lay_function(
     };
     let blind = !counts.inside_known && !stress;
     if blind && !function.traits.must_relay {
-        return Laid { plan: FunctionPlan::Whole { align: align.max(HOT_ALIGN) }, hot_size: size, samples };
+        return Laid { plan: FunctionPlan::Whole { align: align.max(HOT_ALIGN) }, hot_size: size, hot_offsets: Vec::new(), samples };
     }
     let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
     if options.whole_only || blind {
@@ -283,7 +296,13 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
     let is_cold = |block: &BlockId| cold.get(block.index()).copied().unwrap_or(false);
     let blocks: Vec<BlockId> = order.into_iter().map(BlockId).collect();
     let (cold_blocks, hot_blocks): (Vec<BlockId>, Vec<BlockId>) = blocks.into_iter().partition(is_cold);
-    let hot_size = hot_blocks.iter().map(|block| sizes.get(block.index()).copied().unwrap_or(0)).sum();
+    let mut hot_size = 0;
+    let mut hot_offsets = Vec::with_capacity(hot_blocks.len());
+    for &block in &hot_blocks {
+        hot_offsets.push((cfg.blocks[block].start, hot_size));
+        hot_size += sizes.get(block.index()).copied().unwrap_or(0);
+    }
+    hot_offsets.sort_unstable();
     let mut fragments = vec![FragmentPlan { blocks: hot_blocks, align }];
     if !cold_blocks.is_empty() {
         fragments.push(FragmentPlan { blocks: cold_blocks, align: 1 });
@@ -299,7 +318,7 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
         }
     }
     let prefer_fall = sides.iter().map(|&(taken, fall)| fall > taken).collect();
-    Laid { plan: FunctionPlan::Relay { fragments, prefer_fall }, hot_size, samples }
+    Laid { plan: FunctionPlan::Relay { fragments, prefer_fall }, hot_size, hot_offsets, samples }
 }
 
 /// The order of placement: first fragments in function order, then the others in the same order.
@@ -319,6 +338,9 @@ fn order(
             *slot = u32::try_from(node).unwrap_or(u32::MAX);
         }
     }
+    // How hot a function is for its callers, not how long it runs: a function with a long loop inside would attract
+    // others that its loop never meets. A profile of samples knows nothing else, though.
+    let knows_entries = weights.is_some_and(|weights| weights.functions.iter().any(|weight| weight.1 > 0));
     let nodes: Vec<FunctionNode> = moving
         .iter()
         .filter_map(|&index| {
@@ -326,7 +348,8 @@ fn order(
             let entry_count = weights
                 .and_then(|weights| weights.functions.get(FunctionId(index)))
                 .map_or(0, |weight| weight.1);
-            Some(FunctionNode { size: laid.hot_size, samples: laid.samples, entry_count })
+            let samples = if knows_entries { entry_count.max(laid.samples.min(1)) } else { laid.samples };
+            Some(FunctionNode { size: laid.hot_size, samples, entry_count })
         })
         .collect();
     let node = |id: FunctionId| node_of.get(id.index()).copied().filter(|&node| node != u32::MAX);
@@ -336,13 +359,12 @@ fn order(
         .filter_map(|call| {
             let function = program.functions.get(call.caller)?;
             let caller_offset = u32::try_from(call.from.saturating_sub(function.start)).unwrap_or(u32::MAX);
-            let hot_size = laid.get(call.caller.index())?.hot_size;
+            let laid = laid.get(call.caller.index())?;
             Some(CallArc {
                 caller: node(call.caller)?,
                 callee: node(call.callee)?,
                 count: call.count,
-                // Where the call stands in the hot part is not known yet: its old place, at most the end.
-                caller_offset: caller_offset.min(hot_size),
+                caller_offset: laid.new_offset(caller_offset),
             })
         })
         .collect();
