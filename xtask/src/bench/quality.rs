@@ -11,7 +11,8 @@ use crate::process::{Result, accounts};
 const REPEAT_BELOW_SECONDS: f64 = 20.0;
 const REPEATS: usize = 3;
 
-/// Instructions, L1I misses and mispredicts, by cachegrind. `save` gets the results after every build: of clang, one takes
+/// Instructions, L1I misses and mispredicts, by cachegrind. The cache is spelled out: by default it is that of the machine.
+/// `save` gets the results after every build: of clang, one takes
 /// minutes.
 pub(super) fn misses(
     corpus: &Corpus,
@@ -26,7 +27,7 @@ pub(super) fn misses(
             corpus,
             program,
             path,
-            "--tool=cachegrind --cache-sim=yes --branch-sim=yes --cachegrind-out-file",
+            "--tool=cachegrind --cache-sim=yes --branch-sim=yes --I1=32768,8,64 --cachegrind-out-file",
             |out| {
                 let events = Events::read(out)?;
                 sums[0].push(events.sum(&["Ir"])?);
