@@ -156,7 +156,11 @@ impl Profile {
         });
         events.sort_unstable();
         events.dedup();
-        let Records { branches, plt_calls, samples } = records;
+        let Records { mut branches, mut plt_calls, mut samples } = records;
+        // They stay until the output is proven.
+        branches.shrink_to_fit();
+        plt_calls.shrink_to_fit();
+        samples.shrink_to_fit();
         let mut by_to: Vec<(u64, u32)> = (0u32..)
             .zip(&branches)
             .filter(|(_, branch)| branch.to != 0)
@@ -164,6 +168,7 @@ impl Profile {
             .collect();
         // Branches of one target are in the order of their sources already.
         by_to.par_sort_unstable();
+        by_to.shrink_to_fit();
         let digest = content_digest(kind, &branches, &plt_calls, &samples);
         Self { branches, plt_calls, samples, kind, events, translated, digest, stats, by_to }
     }

@@ -261,6 +261,19 @@ pub struct Program<'d> {
 }
 
 impl<'d> Program<'d> {
+    /// Frees what only a rewriter needs: references, tables, labels, unwind tables. Functions and their names stay.
+    /// (On large programs the proof needs the memory more.)
+    pub fn forget_references(&mut self) {
+        self.fixups = IndexVec::new();
+        self.data_refs = Vec::new();
+        self.interior_data_targets = Vec::new();
+        self.tables = Vec::new();
+        self.labels = Vec::new();
+        self.landing_pads = Vec::new();
+        self.eh_frame = None;
+        self.inst_starts = InstStarts::new(&[]);
+    }
+
     /// The function that holds `addr`.
     pub fn function_at(&self, addr: u64) -> Option<FunctionId> {
         find_function(self.functions.as_slice(), &self.function_index, addr)

@@ -53,9 +53,9 @@ pub(crate) fn front_end<'d>(image: &'d Image<'d>, stages: &mut Stages) -> Result
     stages.run("recover", || recover(image))
 }
 
-/// Plans, emits and proves, until every function that moves is proven.
-pub(crate) fn back_end(
-    program: &Program<'_>,
+/// Plans, emits and proves, until every function that moves is proven. Of the program, functions and names are left.
+pub(crate) fn back_end<'d>(
+    program: &mut Program<'d>,
     profile: Option<(&Profile, Attached)>,
     may_move: &mut IndexVec<FunctionId, bool>,
     options: &Options,
@@ -70,7 +70,11 @@ pub(crate) fn back_end(
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
     let mut last: Option<Failure> = None;
+    let mut forgotten = false;
     for _ in 0..MAX_ROUNDS {
+        if std::mem::take(&mut forgotten) {
+            *program = front_end(program.image, stages).map_err(|error| Failure::Unreadable(error.to_string()))?;
+        }
         let plan = stages.run("plan", || {
             let counts = |cfg: &FunctionCfg| match attached.counts_of(cfg.function) {
                 Some(known) => layout_counts(known.clone()),
@@ -111,6 +115,10 @@ pub(crate) fn back_end(
         if !options.verify {
             return Ok(Outcome { output, note, plan, proof: None, contained, whole_only: plan_options.whole_only });
         }
+        // The proof needs the memory more; another round is rare.
+        program.forget_references();
+        attached = Attached::default();
+        forgotten = true;
         let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map, options.report))?;
         if proof.is_proven() {
             let whole_only = plan_options.whole_only;

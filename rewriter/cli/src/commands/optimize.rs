@@ -96,7 +96,7 @@ pub(crate) fn optimize(
     stages: &mut Stages,
 ) -> Result<Done, Stop> {
     let image = input::parse_supported(path, bytes)?;
-    let program = pipeline::front_end(&image, stages).map_err(|error| {
+    let mut program = pipeline::front_end(&image, stages).map_err(|error| {
         Stop::refused("IMG002", format!("{}: {error}", path.display()))
             .hint("link the program again; if it stays, the compiler or assembler wrote a bad table")
     })?;
@@ -113,7 +113,7 @@ pub(crate) fn optimize(
         report: arguments.report.is_some(),
     };
     let mut may_move = selection(&program, arguments)?;
-    let mut outcome = pipeline::back_end(&program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
+    let mut outcome = pipeline::back_end(&mut program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
         .map_err(|failed| failure(failed, arguments))?;
     let map = outcome.output.map.encode();
     let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
