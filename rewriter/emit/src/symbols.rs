@@ -9,6 +9,7 @@ use postlink_layout::{FunctionPlan, Plan};
 
 use crate::code::Assembled;
 use crate::placement::Placement;
+use crate::relay::RelaidFragment;
 use crate::relocator::Relocator;
 
 /// A rebuilt static symbol table.
@@ -99,12 +100,11 @@ impl Context<'_, '_> {
         let Some(fragments) = self.assembled.of(id) else { return symbol.size };
         let function = &self.program.functions[id];
         let starts = self.fragment_starts.get(&id.0);
-        let end = fragments
+        let first = fragments
             .iter()
             .zip(starts.into_iter().flatten())
-            .map(|(fragment, &start)| (start, start + fragment.code.len() as u64))
-            .find(|&(start, end)| new_value >= start && new_value < end)
-            .map_or(new_value, |range| range.1);
+            .position(|(fragment, &start)| new_value >= start && new_value - start < fragment.code.len() as u64);
+        let end = first.zip(starts).map_or(new_value, |(first, starts)| end_of_part(fragments, starts, first));
         if symbol.value == function.start && symbol.size >= function.size() {
             return end - new_value;
         }
@@ -132,6 +132,31 @@ impl Context<'_, '_> {
             .max()
             .map_or(0, |last| last.saturating_sub(new_value))
     }
+}
+
+/// Whether `next` stands behind `fragment` as it did in the old code, with nothing added: then both are one part
+/// of their function, and no reader of the map could tell them apart.
+fn continues(fragment: (&RelaidFragment, u64), next: (&RelaidFragment, u64)) -> bool {
+    let last = fragment.0.pieces.iter().rev().find(|piece| piece.new_len > 0 || piece.old_len > 0);
+    let first = next.0.pieces.iter().find(|piece| piece.new_len > 0 || piece.old_len > 0);
+    let (Some(last), Some(first)) = (last, first) else { return false };
+    last.copied
+        && first.copied
+        && last.old + last.old_len == first.old
+        && fragment.1 + u64::from(last.new + last.new_len) == next.1 + u64::from(first.new)
+}
+
+/// New end of the part of a function that begins with fragment `first`: that fragment and those that continue it.
+fn end_of_part(fragments: &[RelaidFragment], starts: &[u64], first: usize) -> u64 {
+    let all = || fragments.iter().zip(starts.iter().copied());
+    let mut end = 0;
+    let mut at = all().nth(first);
+    // Ends: the starts of fragments ascend along the way.
+    while let Some(part) = at {
+        end = part.1 + part.0.code.len() as u64;
+        at = all().find(|&next| next.1 > part.1 && continues(part, next));
+    }
+    end
 }
 
 fn push(out: &mut Vec<u8>, symbol: &Symbol) {
@@ -180,6 +205,9 @@ fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mu
         let function = &context.program.functions[id];
         let Some(symbol) = function.symbol.and_then(|index| table.get(index as usize)) else { continue };
         for (number, (fragment, &start)) in fragments.iter().zip(starts).enumerate().skip(1) {
+            if fragments.iter().zip(starts).any(|(before, &at)| continues((before, at), (fragment, start))) {
+                continue;
+            }
             let name = u32::try_from(strings.len()).unwrap_or(0);
             strings.extend_from_slice(table.name(&symbol));
             strings.extend_from_slice(b".cold");
@@ -191,7 +219,7 @@ fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mu
                 Some((low, high, index)) if start >= low && start < high => index,
                 _ => context.section_map.get(function.section as usize).copied().unwrap_or(0),
             };
-            let size = fragment.code.len() as u64;
+            let size = end_of_part(fragments, starts, number) - start;
             push(locals, &Symbol { name, info: elf::STT_FUNC, other: 0, section, value: start, size });
         }
     }
