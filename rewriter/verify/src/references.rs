@@ -81,7 +81,7 @@ impl<'a, 'm> References<'a, 'm> {
         }
         if let Some((frames, _)) = self.frames
             && old >= frames.range().0
-            && old <= frames.range().1
+            && old < frames.range().1
         {
             return self.frame_record(old).unwrap_or(old);
         }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashSet, FxHasher};
 
 use crate::bits::AddressSet;
-use crate::code::Landed;
+use crate::code::{Landed, Landing};
 use crate::proof::{Findings, Obligation};
 use crate::walk::Context;
 
@@ -360,7 +360,14 @@ fn is_fragment(cx: &Context<'_, '_>, symbol: &Symbol, landed: &Landed<'_>) -> bo
     let function = inside().next().and_then(|piece| cx.functions.entry(piece.old));
     let is_one = inside().all(|piece| cx.functions.entry(piece.old) == function);
     let last = end.saturating_sub(1);
-    let reached = inside().next_back().map_or(0, |piece| piece.new_end);
+    // A piece may go on into the next function, where both follow each other in both files: the part ends
+    // where its function does.
+    let own_end = |piece: Landing| {
+        let rest = cx.functions.extent(piece.old).end.saturating_sub(piece.old);
+        piece.new_end.min(piece.new.saturating_add(rest))
+    };
+    let is_one = is_one && inside().all(|piece| own_end(piece) >= piece.new_end.min(end));
+    let reached = inside().next_back().map_or(0, own_end);
     let ends = last < reached || cx.new_live.contains(last);
     symbol.size > 0 && starts && is_one && reached <= end && ends
 }
