@@ -12,6 +12,14 @@ const PAGE: u64 = 4096;
 /// Bytes between two sections that are taken for padding.
 const MAX_PADDING: u64 = 64;
 
+/// User space on x86-64 has 47 bits.
+const ADDRESS_SPACE_END: u64 = 1 << 47;
+
+/// End of the last page that the segment occupies.
+fn memory_end(segment: &Segment) -> u64 {
+    segment.vaddr.saturating_add(segment.memsz).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
+}
+
 struct Check<'f> {
     findings: &'f mut Findings,
 }
@@ -71,7 +79,16 @@ fn check_loads(cx: &Context<'_, '_>, check: &mut Check<'_>) {
         if load.vaddr / PAGE * PAGE < last_end {
             check.fail("segment-order", String::new(), show(load), "segments must ascend and not share pages");
         }
-        last_end = load.vaddr.saturating_add(load.memsz).checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+        last_end = memory_end(load);
+        // Memory that is in no file only where there was some: a kernel refuses what is too much.
+        let adds = load.memsz > load.filesz
+            && !before.iter().any(|old| old.vaddr <= load.vaddr && load.vaddr < memory_end(old) && last_end <= memory_end(old));
+        if load.memsz < load.filesz || adds {
+            check.fail("memory-size", String::new(), show(load), "the segment has less memory than bytes, or more than it had");
+        }
+        if last_end > ADDRESS_SPACE_END && before.iter().all(|old| memory_end(old) <= ADDRESS_SPACE_END) {
+            check.fail("address-space", String::new(), show(load), "no program can have memory at these addresses");
+        }
         let writable_code = load.flags & (elf::PF_W | elf::PF_X) == elf::PF_W | elf::PF_X;
         if writable_code && !before.iter().any(|old| old.flags == load.flags && old.vaddr == load.vaddr) {
             check.fail("writable-code", String::new(), show(load), "a segment is both writable and executable");
