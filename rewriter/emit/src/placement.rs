@@ -55,6 +55,9 @@ pub(crate) fn place(program: &Program<'_>, plan: &Plan, demands: &[Demand], appe
         Mode::Full => arenas.iter().flat_map(|arena| arena.free.iter().copied()).collect(),
         Mode::Hot => moved_extents(program, plan),
     };
+    for arena in &mut arenas {
+        arena.forget_small();
+    }
     let mut appended = appended_start;
     let mut starts = Vec::with_capacity(demands.len());
     for (placed, demand) in plan.order.iter().zip(demands) {
@@ -71,6 +74,12 @@ pub(crate) fn place(program: &Program<'_>, plan: &Plan, demands: &[Demand], appe
 }
 
 impl Arena {
+    /// Drops ranges that are too small to be worth trying. They are vacated all the same.
+    fn forget_small(&mut self) {
+        let last = self.free.last().copied();
+        self.free.retain(|range| range.1 - range.0 >= MIN_HOLE || Some(*range) == last);
+    }
+
     fn take(&mut self, demand: Demand) -> Option<u64> {
         let size = u64::from(demand.size);
         // Holes before the current range are only tried for a few steps: a program has few of them,
@@ -120,7 +129,6 @@ fn arenas(program: &Program<'_>, plan: &Plan) -> Vec<Arena> {
         if end > at {
             free.push((at, end));
         }
-        free.retain(|range| range.1 - range.0 >= MIN_HOLE || range.1 == end);
         arenas.push(Arena { section: u32::try_from(section).unwrap_or(u32::MAX), free, next: 0 });
     }
     arenas
