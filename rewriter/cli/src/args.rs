@@ -115,6 +115,9 @@ pub(crate) struct Optimize {
     /// Write the address map to this file as well
     #[arg(long, value_name = "FILE")]
     pub(crate) map_file: Option<PathBuf>,
+    /// Keep the static relocations of loaded sections, brought up to date, for tools that ask for them
+    #[arg(long)]
+    pub(crate) keep_relocs: bool,
     /// Do not check that the output is the input's program
     #[arg(long, conflicts_with = "report")]
     pub(crate) no_verify: bool,

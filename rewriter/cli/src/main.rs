@@ -5,6 +5,7 @@ mod blocks;
 mod commands;
 mod evidence;
 mod input;
+mod kept_relocs;
 mod note;
 mod outcome;
 mod pipeline;

@@ -17,6 +17,7 @@ pub(crate) struct Options {
     pub(crate) plan: PlanOptions,
     pub(crate) verify: bool,
     pub(crate) no_map: bool,
+    pub(crate) keep_relocs: bool,
     /// Options as they go into the output's note: no paths, no time.
     pub(crate) note_options: Vec<String>,
     /// Keep what a report on functions needs.
@@ -65,7 +66,12 @@ pub(crate) fn back_end<'d>(
     let mut attached = attached.unwrap_or_default();
     let profile_digest = profile.map(|profile| profile.digest.to_string());
     let note = Note::new(program.image, profile_digest, &options.note_options, options.verify);
-    let mut emit_options = EmitOptions { note: note.encode(), no_map: options.no_map, may_move_headers: false };
+    let mut emit_options = EmitOptions {
+        note: note.encode(),
+        no_map: options.no_map,
+        may_move_headers: false,
+        keep_relocs: options.keep_relocs,
+    };
     let mut plan_options = options.plan.clone();
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));

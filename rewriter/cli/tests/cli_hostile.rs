@@ -48,7 +48,7 @@ fn check(folder: &Path, what: &str, bytes: &[u8], commands: &[&[&str]]) -> Optio
 }
 
 const COMMANDS: [&[&str]; 3] = [
-    &["optimize", "input", "-o", "output", "--block-order", "reverse", "--function-order", "reverse"],
+    &["optimize", "input", "-o", "output", "--block-order", "reverse", "--function-order", "reverse", "--keep-relocs"],
     &["doctor", "input"],
     &["verify", "good", "input"],
 ];

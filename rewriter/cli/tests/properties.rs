@@ -8,7 +8,8 @@
 //!
 //! A failure prints the seed and the commands and keeps the files. What is asked of every layout of every program:
 //! postlink exits with 0 and says that the proof holds, no function had to be kept to get there, the program prints and
-//! returns what the original does, and `verify` proves the pair from the two files alone. Then a few bytes of the last
+//! returns what the original does, and `verify` proves the pair from the two files alone. Where static relocations are kept, they give the words
+//! at their places, and the output can be rewritten once more. Then a few bytes of the last
 //! output are changed: what is still proven must still run as before.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, reason = "a test talks and fails by panicking")]
 
@@ -20,6 +21,8 @@ mod code;
 mod program;
 #[path = "properties/random.rs"]
 mod random;
+#[path = "properties/relocs.rs"]
+mod relocs;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -66,6 +69,7 @@ fn random_programs_survive_random_layouts() {
     assert!(failed.is_empty(), "seeds {failed:?} failed");
     // A generator whose functions are all kept would test nothing.
     assert!(count < 50 || tally.relaid * 2 > tally.functions, "too few functions were laid out anew: {tally:?}");
+    assert!(count < 50 || tally.relocations > 10 * count, "too few relocations were kept: {tally:?}");
     assert!(count < 50 || tally.harmless * 2 < tally.damaged, "damage that means nothing tests nothing: {tally:?}");
     assert!(count < 50 || tally.split * 10 > tally.functions, "too few functions were split: {tally:?}");
 }

@@ -6,11 +6,14 @@ use postlink_image::{DynamicTable, Image, Section, Segment, build_id, elf};
 use postlink_layout::Plan;
 use tracing::trace_span;
 
+mod relocs;
+
+use self::relocs::is_relocation_table;
 use crate::headers::{self, NewSection};
 use crate::placement::Placement;
 use crate::relocator::Relocator;
 use crate::room::{self, Headers};
-use crate::{EmitError, UnwindAddrs, UnwindBytes, UnwindPlan, code, placement, symbols};
+use crate::{EmitError, UnwindAddrs, UnwindBytes, UnwindPlan, code, placement, static_relocs, symbols};
 
 /// What the output carries besides the program.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,9 @@ pub struct EmitOptions {
     /// Let the program header table move to the end of the file if it cannot grow where it stands.
     /// Such a file runs everywhere, but `strip` (binutils 2.40) damages it.
     pub may_move_headers: bool,
+    /// Bring the static relocations up to date instead of leaving them out. Those of debug information and of unwind
+    /// tables are left out all the same.
+    pub keep_relocs: bool,
 }
 
 /// A finished output.
@@ -32,6 +38,8 @@ pub struct Output {
     pub map: AddressMap,
     /// Sections of the input that the output does not have, static relocations not counted.
     pub dropped_sections: Vec<String>,
+    /// Tables of static relocations that the output does not have although it was to keep them.
+    pub dropped_relocations: Vec<String>,
     /// Bytes of code in the appended segment.
     pub appended_code: u64,
     /// The program header table moved; see [`EmitOptions::may_move_headers`].
@@ -192,7 +200,11 @@ pub fn emit(
         headers,
         moved_block,
         note_offset: 0,
+        added_branches: Vec::new(),
     };
+    if options.keep_relocs {
+        assembly.added_branches = static_relocs::added_branches(program, plan, &assembled, &placement);
+    }
     assembly.reserve();
     drop(span);
     let span = trace_span!("unwind bytes").entered();
@@ -216,14 +228,25 @@ pub fn emit(
     drop(span);
     let _span = trace_span!("finish").entered();
     assembly.store_unwind(&places, &unwind_bytes)?;
-    let dropped_sections = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
+    let dropped = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
+    let (dropped_relocations, dropped_sections) =
+        dropped.into_iter().partition(|name| name.starts_with(".rela.") || name.starts_with(".rel."));
     let content = assembly.build_id();
     let moved_headers = assembly.headers == Headers::Moved;
     let note_offset = assembly.note_offset;
     let bytes = std::mem::take(&mut assembly.out);
     drop(assembly);
     drop(relocator);
-    Ok(Output { bytes, map: mapped.map, dropped_sections, appended_code, moved_headers, note_offset, content })
+    Ok(Output {
+        bytes,
+        map: mapped.map,
+        dropped_sections,
+        dropped_relocations,
+        appended_code,
+        moved_headers,
+        note_offset,
+        content,
+    })
 }
 
 fn loads<'a>(image: &'a Image<'_>) -> impl Iterator<Item = &'a Segment> {
@@ -321,6 +344,8 @@ struct Assembly<'a, 'd> {
     headers: Headers,
     moved_block: Option<(room::Block, u64)>,
     note_offset: usize,
+    /// Filled if static relocations are kept.
+    added_branches: Vec<static_relocs::AddedBranch>,
 }
 
 impl Assembly<'_, '_> {
@@ -400,6 +425,11 @@ impl Assembly<'_, '_> {
                 let jump = postlink_isa::x86_64::encode_jmp_long(distance);
                 // The range is old text, which is in the file: fill_vacated wrote there.
                 let _ = self.store(function.start, &jump);
+                self.added_branches.push(static_relocs::AddedBranch {
+                    place: function.start + 1,
+                    target: function.start,
+                    function: (function.start, function.start),
+                });
             }
         }
     }
@@ -456,7 +486,7 @@ impl Assembly<'_, '_> {
             }
             self.store(new, &old);
         }
-        let (mut sections, dropped) = self.sections(places, options.no_map);
+        let (mut sections, dropped) = self.sections(places, options);
         let map_of_sections = headers::section_map(image.sections().len(), &sections);
         let appended_index = sections
             .iter()
@@ -500,7 +530,8 @@ impl Assembly<'_, '_> {
         let encoded_map = map.encode();
         for index in 0..sections.len() {
             let section = &sections[index];
-            if section.flags & elf::SHF_ALLOC != 0 || section.kind == elf::SHT_NULL {
+            // Relocations depend on what is written last; see below.
+            if section.flags & elf::SHF_ALLOC != 0 || section.kind == elf::SHT_NULL || is_relocation_table(section) {
                 continue;
             }
             let content: &[u8] = match section.old_index {
@@ -530,18 +561,23 @@ impl Assembly<'_, '_> {
             }
         }
         self.patch_words(relocator, &sections)?;
+        if let Some((_, symtab)) = symtab.as_ref().filter(|_| options.keep_relocs) {
+            self.relative_words(relocator);
+            self.static_relocations(relocator, symtab, &map_of_sections, appended_index, places, &mut sections);
+        }
         self.write_headers(&sections, &map_of_sections, &name_offsets, relocator, places)?;
         Ok(dropped)
     }
 
     /// The sections of the output, in order; those that are not loaded have no offset yet. Also the
     /// names of sections that are left out.
-    fn sections(&self, places: &UnwindPlaces, no_map: bool) -> (Vec<NewSection>, Vec<String>) {
+    fn sections(&self, places: &UnwindPlaces, options: &EmitOptions) -> (Vec<NewSection>, Vec<String>) {
         let image = self.program.image;
         let mut dropped = Vec::new();
         let mut loaded = Vec::new();
         let mut appended = Vec::new();
         let mut rest = Vec::new();
+        let mut relocations = Vec::new();
         if self.appended_code > 0 {
             let flags = elf::SHF_ALLOC | elf::SHF_EXECINSTR;
             let (addr, offset, size) = (self.appended_start, self.rx_offset, self.appended_code);
@@ -555,6 +591,12 @@ impl Assembly<'_, '_> {
             }
             if !section.is_alloc() {
                 if is_static_relocation(section) {
+                    if options.keep_relocs && static_relocs::is_kept(image, section, places.eh_frame.is_some()) {
+                        new.info_is_section = true;
+                        relocations.push(new);
+                    } else if options.keep_relocs {
+                        dropped.push(section.display_name().into_owned());
+                    }
                     continue;
                 }
                 if is_debug(section.name) {
@@ -588,11 +630,20 @@ impl Assembly<'_, '_> {
             .position(|section| matches!(section.kind, elf::SHT_SYMTAB | elf::SHT_STRTAB))
             .unwrap_or(rest.len());
         let mut own = vec![NewSection::fresh(b".note.postlink", elf::SHT_NOTE, 0, 0, 0, 0, 4)];
-        if !no_map {
+        if !options.no_map {
             own.push(NewSection::fresh(b".postlink.map", elf::SHT_PROGBITS, 0, 0, 0, 0, 1));
         }
         rest.splice(at..at, own);
         loaded.extend(rest);
+        let code = loaded.iter().position(|section| section.old_index.is_none() && section.name == b".text.postlink");
+        if let Some(code) = code.filter(|_| !relocations.is_empty()) {
+            let mut table = NewSection::fresh(b".rela.text.postlink", elf::SHT_RELA, elf::SHF_INFO_LINK, 0, 0, 0, 8);
+            table.info = u32::try_from(code).unwrap_or(0);
+            table.old_link = image.symtab().map_or(0, |symtab| u32::try_from(symtab.section).unwrap_or(0));
+            table.entsize = 24;
+            relocations.push(table);
+        }
+        loaded.extend(relocations);
         (loaded, dropped)
     }
 

@@ -15,6 +15,7 @@ mod placement;
 mod relay;
 mod relocator;
 mod room;
+mod static_relocs;
 mod symbols;
 mod unwind;
 

@@ -18,6 +18,8 @@ pub(crate) struct Symtab {
     pub(crate) strings: Vec<u8>,
     /// `sh_info`: number of local symbols.
     pub(crate) locals: u32,
+    /// Old index to new one, `u32::MAX` for symbols that are gone.
+    pub(crate) new_index: Vec<u32>,
 }
 
 /// What the symbol writers need to know about the new file.
@@ -173,14 +175,19 @@ fn push(out: &mut Vec<u8>, symbol: &Symbol) {
 pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symtab {
     let mut locals = Vec::with_capacity(table.len() * 24);
     let mut globals = Vec::new();
+    // Locals stand in front: their indexes are known at once, those of others once all locals are.
+    let mut places: Vec<Option<(bool, usize)>> = Vec::with_capacity(table.len());
     for (index, symbol) in table.iter().enumerate() {
         let dropped_section = symbol.kind() == elf::STT_SECTION
             && context.section_map.get(usize::from(symbol.section)).copied().unwrap_or(0) == 0;
         if index > 0 && dropped_section {
+            places.push(None);
             continue;
         }
         let new = context.moved(symbol, symbol.is_function());
-        let list = if symbol.binding() == elf::STB_LOCAL { &mut locals } else { &mut globals };
+        let is_local = symbol.binding() == elf::STB_LOCAL;
+        let list = if is_local { &mut locals } else { &mut globals };
+        places.push(Some((is_local, list.len() / 24)));
         push(list, &new);
     }
     let mut strings = table.strings().to_vec();
@@ -190,7 +197,13 @@ pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symt
     add_fragments(context, table, &mut locals, &mut strings);
     let count = u32::try_from(locals.len() / 24).unwrap_or(u32::MAX);
     locals.extend(globals);
-    Symtab { symbols: locals, strings, locals: count }
+    let index_of = |place: Option<(bool, usize)>| match place {
+        Some((true, index)) => u32::try_from(index).unwrap_or(u32::MAX),
+        Some((false, index)) => u32::try_from(index).unwrap_or(u32::MAX).saturating_add(count),
+        None => u32::MAX,
+    };
+    let new_index = places.into_iter().map(index_of).collect();
+    Symtab { symbols: locals, strings, locals: count, new_index }
 }
 
 fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mut Vec<u8>, strings: &mut Vec<u8>) {

@@ -18,6 +18,7 @@ use super::bundle;
 use crate::args::Optimize;
 use crate::evidence::{Evidence, Pair, record};
 use crate::input;
+use crate::kept_relocs;
 use crate::outcome::{Stop, tell};
 use crate::pipeline::{self, Failure, Options, Outcome};
 use crate::report::{Report, Resource, file_name};
@@ -109,12 +110,16 @@ pub(crate) fn optimize(
         plan: plan_options(&program, arguments)?,
         verify: !arguments.no_verify,
         no_map: arguments.no_map,
+        keep_relocs: arguments.keep_relocs,
         note_options: note_options(arguments),
         report: arguments.report.is_some(),
     };
     let mut may_move = selection(&program, arguments)?;
     let mut outcome = pipeline::back_end(&mut program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
         .map_err(|failed| failure(failed, arguments))?;
+    if options.keep_relocs && options.verify {
+        stages.run("relocations", || check_relocations(&image, arguments, &outcome))?;
+    }
     let map = outcome.output.map.encode();
     let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
     let summary = Summary::new(&program, profile.as_ref(), &outcome, bytes.len());
@@ -126,6 +131,14 @@ pub(crate) fn optimize(
         report = Some((made, evidence));
     }
     Ok(Done { bytes: outcome.output.bytes, map, summary: summary.text(), report })
+}
+
+/// Refuses an output whose relocations do not give the words at their places.
+fn check_relocations(old: &Image<'_>, arguments: &Optimize, outcome: &Outcome) -> Result<(), Stop> {
+    let new = input::parse(&arguments.output, &outcome.output.bytes)?;
+    kept_relocs::check(old, &new).map_err(|why| {
+        Stop::contradiction("EMT004", why).hint("without --keep-relocs the output is written; please report it")
+    })
 }
 
 /// Sums the proof up and puts the digest of that into the output's note; `None` without proof.

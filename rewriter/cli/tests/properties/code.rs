@@ -70,6 +70,10 @@ impl Writer<'_> {
             6 if self.kind == Kind::Exec => {
                 self.line("mov %r13d, %eax\n        and $7, %eax\n        call *pointers(,%rax,8)");
             }
+            8 if !self.leaves.is_empty() => {
+                let leaf = *self.random.pick(&self.leaves);
+                self.line(format!("call leaf{leaf}"));
+            }
             7 => self.branch(from, "call", &format!("f{to}@PLT"), to),
             _ => self.branch(from, "call", &format!("f{to}"), to),
         }

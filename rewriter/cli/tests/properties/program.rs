@@ -69,6 +69,8 @@ pub(crate) struct Writer<'r> {
     pub(crate) probes: Vec<(usize, usize)>,
     /// The function that was written last runs into the next one: nothing may stand between them.
     pub(crate) falls_into_next: bool,
+    /// Numbers of the leaves that stand in front of what is being written.
+    pub(crate) leaves: Vec<usize>,
     words: String,
     labels: usize,
     block_ids: usize,
@@ -147,6 +149,7 @@ pub(crate) fn generate(random: &mut Random, kind: Kind) -> Program {
         tables: String::new(),
         probes: Vec::new(),
         falls_into_next: false,
+        leaves: Vec::new(),
         words: String::new(),
         labels: 0,
         block_ids: 0,
@@ -284,6 +287,14 @@ impl Writer<'_> {
             self.call_sites(number, count);
         }
         self.line(format!(".size f{number}, . - f{number}"));
+        if !self.falls_into_next {
+            // A function so small that what it leaves behind is hardly worth a thought.
+            self.line(format!(".type leaf{number}, @function"));
+            self.text.push_str(&format!("leaf{number}:\n"));
+            self.line("lea 9(%r14), %r14\n        ret");
+            self.line(format!(".size leaf{number}, . - leaf{number}"));
+            self.leaves.push(number);
+        }
         global
     }
 

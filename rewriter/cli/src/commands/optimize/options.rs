@@ -24,6 +24,9 @@ pub(super) fn note_options(arguments: &Optimize) -> Vec<String> {
         options.push(format!("split={}", value_name(&split)));
     }
     options.push(format!("seed={}", arguments.seed));
+    if arguments.keep_relocs {
+        options.push("keep-relocs".to_owned());
+    }
     if arguments.hot_all {
         options.push("hot-all".to_owned());
     }
@@ -55,6 +58,7 @@ pub(crate) fn command_line(arguments: &Optimize, order_file: Option<&str>) -> Ve
         ("--hot-all", arguments.hot_all),
         ("--allow-stale", arguments.allow_stale),
         ("--no-map", arguments.no_map),
+        ("--keep-relocs", arguments.keep_relocs),
         ("--no-verify", arguments.no_verify),
     ] {
         line.extend(is_set.then(|| flag.to_owned()));

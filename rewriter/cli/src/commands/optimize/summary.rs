@@ -33,6 +33,7 @@ pub(super) struct Summary {
     whole_only: bool,
     moved_headers: bool,
     dropped_sections: Vec<String>,
+    dropped_relocations: Vec<String>,
 }
 
 struct Samples {
@@ -102,6 +103,7 @@ impl Summary {
             whole_only: outcome.whole_only,
             moved_headers: outcome.output.moved_headers,
             dropped_sections: outcome.output.dropped_sections.clone(),
+            dropped_relocations: outcome.output.dropped_relocations.clone(),
         }
     }
 
@@ -165,6 +167,13 @@ impl Summary {
                 out,
                 "warning[POSTLINK_SECTION]: debug information is left out: {}",
                 self.dropped_sections.join(" ")
+            );
+        }
+        if !self.dropped_relocations.is_empty() {
+            let _ = writeln!(
+                out,
+                "warning[POSTLINK_SECTION]: relocations that cannot be kept are left out: {}",
+                self.dropped_relocations.join(" ")
             );
         }
         out
