@@ -275,3 +275,20 @@ fn the_demo_is_proven_and_the_same() {
     let numbers: Vec<u64> = row.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert!(numbers.len() == 2 && numbers[1] < numbers[0], "{row}");
 }
+
+#[test]
+fn a_new_segment_without_permissions_is_not_proven() {
+    let folder = Folder::with_program("cli-permissions");
+    let ran = postlink(&folder, &["optimize", "program", "-o", "new", "--mode", "hot", "--hot-all", "--split", "all"]);
+    assert_eq!(ran.status(), 0, "{}", ran.stderr());
+    let mut new = folder.read("new");
+    let number = |bytes: &[u8], at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+    let start = number(&new, 0x20);
+    let last = (0..number(&new, 0x38)).map(|index| start + 56 * index).rfind(|&at| number(&new, at) == 1).expect("a segment");
+    new[last + 4] &= !4;
+    std::fs::write(folder.path("damaged"), &new).expect("write the damaged file");
+    assert_eq!(postlink(&folder, &["verify", "program", "new"]).status(), 0);
+    let ran = postlink(&folder, &["verify", "program", "damaged"]);
+    assert_eq!(ran.status(), 1, "{}", ran.stdout());
+    assert!(ran.stdout().contains("cannot be read"), "{}", ran.stdout());
+}

@@ -89,6 +89,9 @@ fn check_loads(cx: &Context<'_, '_>, check: &mut Check<'_>) {
         if last_end > ADDRESS_SPACE_END && before.iter().all(|old| memory_end(old) <= ADDRESS_SPACE_END) {
             check.fail("address-space", String::new(), show(load), "no program can have memory at these addresses");
         }
+        if load.flags & elf::PF_R == 0 && !before.iter().any(|old| old.flags == load.flags && old.vaddr == load.vaddr) {
+            check.fail("unreadable", String::new(), show(load), "a segment cannot be read");
+        }
         let writable_code = load.flags & (elf::PF_W | elf::PF_X) == elf::PF_W | elf::PF_X;
         if writable_code && !before.iter().any(|old| old.flags == load.flags && old.vaddr == load.vaddr) {
             check.fail("writable-code", String::new(), show(load), "a segment is both writable and executable");
