@@ -6,10 +6,12 @@ mod addr;
 mod hash;
 mod id;
 mod index;
+mod lists;
 mod map;
 
 pub use addr::{Addr, FileOffset, New, NewAddr, Old, OldAddr, SectionIndex};
 pub use hash::{Digest, digest};
 pub use id::{Id, IndexVec};
 pub use index::AddressIndex;
+pub use lists::IndexLists;
 pub use map::{AddressMap, MapError, MapKind, MapRange};

@@ -198,12 +198,11 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         }
     };
     let seen: &Program<'_> = program;
-    let mut ranges: Vec<(u64, u64)> = seen
-        .fixups
-        .as_slice()
-        .par_iter()
-        .flat_map_iter(|fixups| {
-            let taken = || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
+    let mut ranges: Vec<(u64, u64)> = (0..seen.fixups.len())
+        .into_par_iter()
+        .flat_map_iter(|index| {
+            let fixups = seen.fixups.at(index);
+            let taken = move || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
             taken().filter(|&target| is_boundary(seen, target)).flat_map(move |bound| {
                 let near = taken().filter(move |other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE);
                 near.map(move |other| (other.min(bound), other.max(bound))).chain([around(seen, bound)])
@@ -280,14 +279,11 @@ fn refer(
 /// Labels: every place inside a function that something else refers to.
 fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     let seen: &Program<'_> = program;
-    let mut found: Vec<Referred> = seen
-        .fixups
-        .as_slice()
-        .par_iter()
-        .enumerate()
-        .flat_map_iter(|(index, fixups)| {
+    let mut found: Vec<Referred> = (0..seen.fixups.len())
+        .into_par_iter()
+        .flat_map_iter(|index| {
             let id = FunctionId::from_index(index);
-            fixups.iter().flat_map(move |fixup| refer(seen, fixup.target, Some((id, fixup.kind)), false))
+            seen.fixups[id].iter().flat_map(move |fixup| refer(seen, fixup.target, Some((id, fixup.kind)), false))
         })
         .collect();
     found.par_extend(seen.data_refs.par_iter().flat_map_iter(|data_ref| refer(seen, data_ref.target, None, false)));
@@ -310,8 +306,8 @@ fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
 fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     // Places that control may go to, and places whose address is taken.
     let seen: &Program<'_> = program;
-    let from_code = seen.fixups.as_slice().par_iter().flat_map_iter(|fixups| {
-        fixups.iter().filter(|fixup| in_gap(seen, fixup.target)).map(|fixup| {
+    let from_code = (0..seen.fixups.len()).into_par_iter().flat_map_iter(|index| {
+        seen.fixups.at(index).iter().filter(|fixup| in_gap(seen, fixup.target)).map(|fixup| {
             let branch = matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
             (branch, fixup.target)
         })

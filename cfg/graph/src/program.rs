@@ -1,6 +1,6 @@
 //! What recovery knows about the whole program.
 
-use postlink_base::{AddressIndex, IndexVec, define_id};
+use postlink_base::{AddressIndex, IndexLists, IndexVec, define_id};
 use postlink_image::{EhFrame, Image, SymbolTable};
 
 use crate::Reason;
@@ -238,7 +238,7 @@ pub struct Program<'d> {
     /// Finds a function by address.
     pub(crate) function_index: AddressIndex,
     /// Outward fixups of each function, sorted by offset.
-    pub fixups: IndexVec<FunctionId, Box<[Fixup]>>,
+    pub fixups: IndexLists<FunctionId, Fixup>,
     /// References from data, sorted by file offset.
     pub data_refs: Vec<DataRef>,
     /// Targets of `data_refs` strictly inside functions, with their encodings; sorted by target.
@@ -264,7 +264,7 @@ impl<'d> Program<'d> {
     /// Frees what only a rewriter needs: references, tables, labels, unwind tables. Functions and their names stay.
     /// (On large programs the proof needs the memory more.)
     pub fn forget_references(&mut self) {
-        self.fixups = IndexVec::new();
+        self.fixups = IndexLists::default();
         self.data_refs = Vec::new();
         self.interior_data_targets = Vec::new();
         self.tables = Vec::new();

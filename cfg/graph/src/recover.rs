@@ -1,6 +1,6 @@
 //! The front end in one function.
 
-use postlink_base::{AddressIndex, Id, IndexVec};
+use postlink_base::{AddressIndex, Id, IndexLists, IndexVec};
 use postlink_image::{EhFrame, Image, Lsda, UnwindError};
 use rayon::prelude::*;
 use tracing::trace_span;
@@ -49,12 +49,12 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let span = trace_span!("collect").entered();
     let inst_starts = InstStarts::new(image.exec_ranges());
     let mut functions = IndexVec::<FunctionId, Function>::new();
-    let mut fixups = IndexVec::new();
+    let mut fixups = IndexLists::with_capacity(scans.len(), scans.iter().map(|scan| scan.fixups.len()).sum());
     let mut facts = Vec::with_capacity(scans.len());
     for (extent, mut scan) in extents.iter().zip(scans) {
         inst_starts.merge(extent.start, &scan.starts);
         scan.starts = Vec::new();
-        fixups.push(std::mem::take(&mut scan.fixups).into_boxed_slice());
+        fixups.push(std::mem::take(&mut scan.fixups));
         functions.push(function_of(extent, &scan));
         facts.push(scan);
     }
@@ -91,7 +91,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let context = tables::Context {
         functions: program.functions.as_slice(),
         function_index: &program.function_index,
-        fixups: program.fixups.as_slice(),
+        fixups: &program.fixups,
         inst_starts: &program.inst_starts,
         roots: &roots,
         is_code: &is_code,
@@ -266,12 +266,10 @@ fn find_parents(program: &mut Program<'_>) {
         })
         .collect();
     let seen: &Program<'_> = program;
-    let parents: Vec<(FunctionId, FunctionId)> = seen
-        .fixups
-        .as_slice()
-        .par_iter()
-        .enumerate()
-        .flat_map_iter(|(index, fixups)| {
+    let parents: Vec<(FunctionId, FunctionId)> = (0..seen.fixups.len())
+        .into_par_iter()
+        .flat_map_iter(|index| {
+            let fixups = seen.fixups.at(index);
             let id = FunctionId::from_index(index);
             let is_cold = &is_cold;
             let cold = is_cold.get(index).copied().unwrap_or(false);

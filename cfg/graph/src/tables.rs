@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use postlink_base::{AddressIndex, Id};
+use postlink_base::{AddressIndex, Id, IndexLists};
 use rayon::prelude::*;
 
 use crate::bits::InstStarts;
@@ -32,7 +32,7 @@ pub(crate) struct Tables {
 pub(crate) struct Context<'a> {
     pub(crate) functions: &'a [Function],
     pub(crate) function_index: &'a AddressIndex,
-    pub(crate) fixups: &'a [Box<[Fixup]>],
+    pub(crate) fixups: &'a IndexLists<FunctionId, Fixup>,
     pub(crate) inst_starts: &'a InstStarts,
     /// The topmost parent of each function.
     pub(crate) roots: &'a [FunctionId],
@@ -145,11 +145,10 @@ fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -
         let last = word_index.last_at_or_below(words, addr, |word| word.addr).and_then(|index| words.get(index));
         last.is_some_and(|word| word.addr == addr)
     };
-    let mut bases: Vec<(u64, FunctionId)> = context
-        .fixups
-        .par_iter()
-        .enumerate()
-        .flat_map_iter(|(index, fixups)| {
+    let mut bases: Vec<(u64, FunctionId)> = (0..context.fixups.len())
+        .into_par_iter()
+        .flat_map_iter(|index| {
+            let fixups = context.fixups.at(index);
             let taken = fixups.iter().filter(|fixup| fixup.kind == FixupKind::Address && holds_word(fixup.target));
             taken.map(move |fixup| (fixup.target, FunctionId::from_index(index)))
         })

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::outcome::Stop;
 
-/// Bytes that one thread reads or writes at a time.
+/// Bytes that one thread reads at a time.
 const PIECE: usize = 4 << 20;
 
 /// Reads a whole file, on all threads if it is a large one.
@@ -31,14 +31,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Stop> {
         .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))
         .map_err(|error| fail(&error))?;
     Ok(bytes)
-}
-
-/// Writes all of an empty file, on all threads if there is much to write.
-pub(crate) fn write(file: &File, bytes: &[u8]) -> std::io::Result<()> {
-    bytes
-        .par_chunks(PIECE)
-        .enumerate()
-        .try_for_each(|(index, piece)| file.write_all_at(piece, (index * PIECE) as u64))
 }
 
 /// Parses an ELF file.

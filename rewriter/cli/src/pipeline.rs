@@ -94,7 +94,7 @@ pub(crate) fn back_end<'d>(
             plan(program, &attached.graphs, weights.as_ref(), &plan_options, may_move)
         });
         // A later round is rare and builds them again.
-        let graphs = std::mem::take(&mut attached.graphs);
+        let graphs = std::mem::take(&mut attached).graphs;
         let output = match stages.run("emit", || emit(program, graphs, &plan, &emit_options)) {
             Ok(output) => output,
             // Less to add needs less room; the table itself moves only when nothing else helps.
@@ -123,7 +123,6 @@ pub(crate) fn back_end<'d>(
         }
         // The proof needs the memory more; another round is rare.
         program.forget_references();
-        attached = Attached::default();
         forgotten = true;
         let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map, options.report))?;
         if proof.is_proven() {

@@ -123,7 +123,9 @@ fn block_of(image: &Image<'_>, behind: &[(u64, usize)]) -> Option<Block> {
 /// Whether data or code designates the block by address: then it cannot move unseen.
 fn is_referenced(program: &Program<'_>, block: &Block) -> bool {
     let inside = |addr: u64| addr >= block.start && addr < block.end;
-    let by_code = program.fixups.as_slice().par_iter().any(|fixups| fixups.iter().any(|fixup| inside(fixup.target)));
+    let by_code = (0..program.fixups.len())
+        .into_par_iter()
+        .any(|index| program.fixups.at(index).iter().any(|fixup| inside(fixup.target)));
     let image = program.image;
     let by_data = image.dynamic_relocations().any(|table| {
         image.rela_table(table).iter().any(|rela| {
