@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask corpus-check | bench | nfc`.
+//! Developer tasks: `cargo xtask corpus-check | bench | nfc | ratchet`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,6 +11,7 @@ mod corpus;
 mod nfc;
 mod postlink;
 mod process;
+mod ratchet;
 mod table;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Show that a change of the source changes no output
     Nfc(nfc::Arguments),
+    /// Compare the instructions that postlink executes on a fixed input with what is committed
+    Ratchet(ratchet::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::CorpusCheck(arguments) => check::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Nfc(arguments) => nfc::run(&arguments),
+        Task::Ratchet(arguments) => ratchet::run(&arguments),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

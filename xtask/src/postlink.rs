@@ -111,6 +111,11 @@ impl Tool {
         })
     }
 
+    /// The executable.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn optimize(
         &self,
         program: &Program,
@@ -199,14 +204,30 @@ fn squeeze(line: &str) -> String {
 
 /// Reads the wall time of a stage from a line of `--time`: `  verify  0.115  0.040  21.4`.
 fn stage_seconds(stage: &'static str) -> impl Fn(&str) -> Option<f64> {
-    move |line| {
-        line.trim_start()
-            .strip_prefix(stage)?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
-    }
+    move |line| Some(stage_figures(stage, line)?[0])
+}
+
+/// Wall time and cpu time in seconds and peak memory so far in MB, from the line of a stage.
+fn stage_figures(stage: &str, line: &str) -> Option<[f64; 3]> {
+    let mut figures = line
+        .trim_start()
+        .strip_prefix(stage)?
+        .split_whitespace()
+        .map(str::parse);
+    let mut next = || figures.next()?.ok();
+    Some([next()?, next()?, next()?])
+}
+
+/// What the proof cost in a run with `--time`: its cpu time divided by that of all the rest, and the memory in MB by
+/// which it raised the peak.
+pub(crate) fn proof_cost(stderr: &str) -> Option<(f64, f64)> {
+    let last = |stage: &str| stderr.lines().filter_map(|line| stage_figures(stage, line)).last();
+    let all = |stage: &str| -> f64 {
+        stderr.lines().filter_map(|line| stage_figures(stage, line)).map(|figures| figures[1]).sum()
+    };
+    let (proof, total) = (all("verify"), last("total")?[1]);
+    let memory = last("verify")?[2] - last("emit")?[2];
+    (total > proof).then(|| (proof / (total - proof), memory))
 }
 
 /// A folder of its own for one output, which keeps the program's file name: some programs look at it.
@@ -226,7 +247,13 @@ pub(crate) fn output_path(
 
 #[cfg(test)]
 mod tests {
-    use super::stage_seconds;
+    use super::{proof_cost, stage_seconds};
+
+    #[test]
+    fn the_cost_of_the_proof() {
+        let text = "stage   wall s    cpu s   peak MB\n  emit  0.1  0.5  100.0\n    unwind bytes  0.1 0.1 90.0\n  verify  0.1  0.5  130.0\ntotal  0.4  1.5  130.0\n";
+        assert_eq!(proof_cost(text), Some((0.5, 30.0)));
+    }
 
     #[test]
     fn the_proof_in_a_stage_tree() {

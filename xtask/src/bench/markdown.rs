@@ -28,8 +28,8 @@ fn replace(text: &str, tables: &str) -> Option<String> {
 fn tables(all: &[(String, Results)]) -> String {
     let mut out = String::new();
     out.push_str("### Cost of a run\n\n");
-    out.push_str("| program | .text MB | build | wall s (min to max) | cpu s | peak MB | file, input = 1 |\n");
-    out.push_str("|---|---:|---|---:|---:|---:|---:|\n");
+    out.push_str("| program | .text MB | build | wall s (min to max) | cpu s | peak MB | proof, rest = 1 | proof MB | file, input = 1 |\n");
+    out.push_str("|---|---:|---|---:|---:|---:|---:|---:|---:|\n");
     for (program, results) in all {
         let text = results.get(Variant::Original, Metric::Text).unwrap_or(0.0) / 1e6;
         for variant in Variant::ALL
@@ -80,7 +80,7 @@ fn ratios(out: &mut String, all: &[(String, Results)]) {
 fn cost_row(out: &mut String, program: &str, text: f64, variant: Variant, results: &Results) {
     let name = variant.name();
     if results.failed(variant) {
-        let _ = writeln!(out, "| {program} | {text:.2} | {name} | fails | | | |");
+        let _ = writeln!(out, "| {program} | {text:.2} | {name} | fails | | | | | |");
         return;
     }
     let Some(wall) = results.figure(variant, Metric::Wall) else {
@@ -89,9 +89,15 @@ fn cost_row(out: &mut String, program: &str, text: f64, variant: Variant, result
     let cpu = results.get(variant, Metric::Cpu).unwrap_or(0.0);
     let peak = results.get(variant, Metric::Peak).unwrap_or(0.0) / 1024.0;
     let size = results.ratio(variant, Metric::Size).unwrap_or(0.0);
+    let cell = |metric, digits| {
+        results
+            .get(variant, metric)
+            .map_or_else(String::new, |value| format!("{value:.digits$}"))
+    };
+    let (proof, memory) = (cell(Metric::Proof, 2), cell(Metric::ProofPeak, 0));
     let _ = writeln!(
         out,
-        "| {program} | {text:.2} | {name} | {:.2} ({:.2} to {:.2}) | {cpu:.2} | {peak:.0} | {size:.3} |",
+        "| {program} | {text:.2} | {name} | {:.2} ({:.2} to {:.2}) | {cpu:.2} | {peak:.0} | {proof} | {memory} | {size:.3} |",
         wall.median, wall.min, wall.max
     );
 }

@@ -18,6 +18,10 @@ pub(super) enum Metric {
     Cpu,
     /// Peak resident memory of the tool in KiB.
     Peak,
+    /// Cpu time of the proof, divided by that of all the rest.
+    Proof,
+    /// MB by which the proof raised the tool's peak memory.
+    ProofPeak,
     /// Bytes of the file.
     Size,
     /// Executed instructions (cachegrind).
@@ -35,11 +39,13 @@ pub(super) enum Metric {
 }
 
 impl Metric {
-    const ALL: [Metric; 11] = [
+    const ALL: [Metric; 13] = [
         Metric::Text,
         Metric::Wall,
         Metric::Cpu,
         Metric::Peak,
+        Metric::Proof,
+        Metric::ProofPeak,
         Metric::Size,
         Metric::Instructions,
         Metric::Misses,
@@ -55,6 +61,8 @@ impl Metric {
             Metric::Wall => "tool_wall_s",
             Metric::Cpu => "tool_cpu_s",
             Metric::Peak => "tool_peak_kb",
+            Metric::Proof => "proof_cpu_ratio",
+            Metric::ProofPeak => "proof_mb",
             Metric::Size => "file_bytes",
             Metric::Instructions => "instructions",
             Metric::Misses => "l1i_misses",

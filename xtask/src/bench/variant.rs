@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::series::{Metric, Results};
 use crate::corpus::{Corpus, Program, size_of};
-use crate::postlink::{Layout, Tool, output_path};
+use crate::postlink::{Layout, Tool, output_path, proof_cost};
 use crate::process::{Finished, Job, Result};
 
 /// A build of a program.
@@ -131,6 +131,10 @@ pub(super) fn build(
             results.set(variant, Metric::Wall, of(|run| run.wall));
             results.set(variant, Metric::Cpu, of(|run| run.cpu));
             results.set(variant, Metric::Peak, of(|run| run.peak_kb as f64));
+            let proofs = costs.iter().filter(|(other, _)| *other == variant);
+            let (shares, memory) = proofs.filter_map(|(_, run)| proof_cost(&run.stderr)).unzip();
+            results.set(variant, Metric::Proof, shares);
+            results.set(variant, Metric::ProofPeak, memory);
         }
         results.set(variant, Metric::Size, vec![size_of(&path)? as f64]);
         built.push(Built { variant, path });
