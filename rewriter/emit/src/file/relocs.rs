@@ -2,7 +2,8 @@
 
 use postlink_image::{elf, reloc};
 
-use super::{Assembly, UnwindPlaces};
+use super::Assembly;
+use super::places::UnwindPlaces;
 use crate::headers::NewSection;
 use crate::relocator::Relocator;
 use crate::{static_relocs, symbols};
