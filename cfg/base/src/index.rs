@@ -13,48 +13,54 @@ pub struct AddressIndex {
 }
 
 impl AddressIndex {
-    /// An index for `count` addresses, `addr(0)..=addr(count - 1)`, in ascending order.
-    pub fn new(count: usize, addr: impl Fn(usize) -> u64) -> Self {
-        let Some(last) = count.checked_sub(1) else { return Self::default() };
-        let (low, high) = (addr(0), addr(last));
-        let span = high.saturating_sub(low);
+    /// An index for `list`, which is sorted by `key`.
+    pub fn new<T>(list: &[T], key: impl Fn(&T) -> u64) -> Self {
+        let (Some(first), Some(last)) = (list.first(), list.last()) else { return Self::default() };
+        let (low, count) = (key(first), list.len() as u64);
+        let span = key(last).saturating_sub(low);
+        // Positions are kept as 32 bits; a longer list is searched without help.
+        if u32::try_from(count).is_err() {
+            return Self::default();
+        }
         // The smallest power of two with at most `count` buckets, the last of which may be a part.
         let mut shift = 0;
-        while span >> shift > last as u64 {
+        while span >> shift >= count {
             shift += 1;
         }
         let buckets = usize::try_from(span >> shift).unwrap_or(0) + 1;
         let mut below = Vec::with_capacity(buckets + 1);
-        for index in 0..count {
-            let bucket = usize::try_from(addr(index).saturating_sub(low) >> shift).unwrap_or(0).min(buckets - 1);
-            let position = u32::try_from(index).unwrap_or(u32::MAX);
+        for (position, item) in (0u32..).zip(list) {
+            let bucket = usize::try_from(key(item).saturating_sub(low) >> shift).unwrap_or(0).min(buckets - 1);
             while below.len() <= bucket {
                 below.push(position);
             }
         }
-        below.resize(buckets + 1, u32::try_from(count).unwrap_or(u32::MAX));
+        below.resize(buckets + 1, count as u32);
         Self { low, shift, below }
     }
 
-    /// The position of the last of the addresses that is not above `addr`, if there is one.
-    /// `list` must be the list that the index was made from.
-    pub fn last_at_or_below<T>(&self, list: &[T], addr: u64, key: impl Fn(&T) -> u64) -> Option<usize> {
-        let distance = addr.checked_sub(self.low)?;
-        let buckets = self.below.len().checked_sub(1)?;
-        let bucket = usize::try_from(distance >> self.shift).unwrap_or(usize::MAX).min(buckets.checked_sub(1)?);
-        let first = *self.below.get(bucket)? as usize;
-        let last = *self.below.get(bucket + 1)? as usize;
-        let near = list.get(first..last)?;
-        // Most buckets hold one or two.
-        let mut above = 0;
-        if near.len() <= 8 {
-            while near.get(above).is_some_and(|item| key(item) <= addr) {
-                above += 1;
-            }
-        } else {
-            above = near.partition_point(|item| key(item) <= addr);
-        }
-        (first + above).checked_sub(1)
+    /// The number of entries whose address is not above `addr`. `list` must be the list that the index was made from.
+    #[inline]
+    pub fn upto<T>(&self, list: &[T], key: impl Fn(&T) -> u64, addr: u64) -> usize {
+        let Some(buckets) = self.below.len().checked_sub(1) else { return list.partition_point(|item| key(item) <= addr) };
+        let Some(distance) = addr.checked_sub(self.low) else { return 0 };
+        let bucket = usize::try_from(distance >> self.shift).unwrap_or(usize::MAX).min(buckets.saturating_sub(1));
+        let bound = |bucket: usize| self.below.get(bucket).map_or(0, |&position| position as usize);
+        let first = bound(bucket);
+        let near = list.get(first..bound(bucket + 1)).unwrap_or(&[]);
+        first + near.partition_point(|item| key(item) <= addr)
+    }
+
+    /// The number of entries whose address is below `addr`.
+    #[inline]
+    pub fn before<T>(&self, list: &[T], key: impl Fn(&T) -> u64, addr: u64) -> usize {
+        addr.checked_sub(1).map_or(0, |addr| self.upto(list, key, addr))
+    }
+
+    /// The position of the last entry whose address is not above `addr`, if there is one.
+    #[inline]
+    pub fn last_upto<T>(&self, list: &[T], key: impl Fn(&T) -> u64, addr: u64) -> Option<usize> {
+        self.upto(list, key, addr).checked_sub(1)
     }
 }
 
@@ -73,13 +79,15 @@ mod tests {
                 let step = u.int_in_range(0..=40u32)?;
                 addr = addr.saturating_add(u.int_in_range(0..=1u64 << step)?);
             }
-            let index = AddressIndex::new(list.len(), |position| list[position]);
+            let index = AddressIndex::new(&list, |&addr| addr);
             let mut probes = list.clone();
             probes.extend(list.iter().flat_map(|addr| [addr.saturating_sub(1), addr.saturating_add(1)]));
             probes.extend([0, u64::MAX, u.arbitrary()?]);
             for probe in probes {
-                let expected = list.partition_point(|&addr| addr <= probe).checked_sub(1);
-                assert_eq!(index.last_at_or_below(&list, probe, |&addr| addr), expected, "{probe:#x} in {list:x?}");
+                let (upto, before) = (list.partition_point(|&addr| addr <= probe), list.partition_point(|&addr| addr < probe));
+                assert_eq!(index.upto(&list, |&addr| addr, probe), upto, "{probe:#x} in {list:x?}");
+                assert_eq!(index.before(&list, |&addr| addr, probe), before, "{probe:#x} in {list:x?}");
+                assert_eq!(index.last_upto(&list, |&addr| addr, probe), upto.checked_sub(1));
             }
             Ok(())
         })

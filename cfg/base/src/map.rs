@@ -107,7 +107,7 @@ impl AddressMap {
 
     /// The range that holds `old`.
     pub fn range_of(&self, old: OldAddr) -> Option<&MapRange> {
-        let index = self.index.last_at_or_below(&self.ranges, old.raw(), |range| range.old.raw())?;
+        let index = self.index.last_upto(&self.ranges, |range| range.old.raw(), old.raw())?;
         self.ranges.get(index).filter(|range| old < range.old_end())
     }
 
@@ -181,7 +181,7 @@ impl AddressMap {
     }
 
     fn indexed(ranges: Vec<MapRange>) -> Self {
-        let index = AddressIndex::new(ranges.len(), |position| ranges.get(position).map_or(0, |range| range.old.raw()));
+        let index = AddressIndex::new(&ranges, |range| range.old.raw());
         Self { ranges, index }
     }
 }

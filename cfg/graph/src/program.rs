@@ -297,7 +297,7 @@ impl<'d> Program<'d> {
     pub(crate) fn padding_at(&self, addr: u64) -> Option<(u64, u64)> {
         let section = self.image.sections().get(self.image.exec_section_at(addr)?)?;
         let functions = self.functions.as_slice();
-        let next = self.function_index.last_at_or_below(functions, addr, |function| function.start).map_or(0, |last| last + 1);
+        let next = self.function_index.upto(functions, |function| function.start, addr);
         let before = next.checked_sub(1).and_then(|index| functions.get(index));
         let start = before.map_or(section.addr, |function| function.end.max(section.addr));
         let section_end = section.addr + section.size;
@@ -338,7 +338,7 @@ impl<'d> Program<'d> {
 
 /// The function that holds `addr`; `index` is the one of `functions`.
 pub(crate) fn find_function(functions: &[Function], index: &AddressIndex, addr: u64) -> Option<FunctionId> {
-    let index = index.last_at_or_below(functions, addr, |function| function.start)?;
+    let index = index.last_upto(functions, |function| function.start, addr)?;
     let function = functions.get(index)?;
     function.contains(addr).then(|| FunctionId(u32::try_from(index).unwrap_or(u32::MAX)))
 }

@@ -66,8 +66,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
 
     drop(span);
     let span = trace_span!("tables").entered();
-    let starts: Vec<u64> = functions.iter().map(|function| function.start).collect();
-    let function_index = AddressIndex::new(starts.len(), |index| starts.get(index).copied().unwrap_or(0));
+    let function_index = AddressIndex::new(functions.as_slice(), |function| function.start);
     let mut program = Program {
         image,
         eh_frame,

@@ -79,7 +79,7 @@ struct Claim {
 }
 
 pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
-    let word_index = AddressIndex::new(words.len(), |index| words.get(index).map_or(0, |word| word.addr));
+    let word_index = AddressIndex::new(words, |word| word.addr);
     let bases = bases(context, words, &word_index);
     let groups: Vec<&[(u64, FunctionId)]> = bases.chunk_by(|a, b| a.0 == b.0).collect();
     // Every table ends where the next one starts, so no two of them claim one word.
@@ -123,7 +123,7 @@ fn claim(
     limit: u64,
 ) -> Option<Claim> {
     let &(base, owner) = group.first()?;
-    let first = word_index.last_at_or_below(words, base, |word| word.addr)?;
+    let first = word_index.last_upto(words, |word| word.addr, base)?;
     let mut dead = Vec::new();
     for word in words.get(first..)? {
         let entries = dead.len() as u64;
@@ -142,7 +142,7 @@ fn claim(
 /// Addresses that a `lea` takes and that hold a PC-relative word, with the functions that do.
 fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -> Vec<(u64, FunctionId)> {
     let holds_word = |addr: u64| {
-        let last = word_index.last_at_or_below(words, addr, |word| word.addr).and_then(|index| words.get(index));
+        let last = word_index.last_upto(words, |word| word.addr, addr).and_then(|index| words.get(index));
         last.is_some_and(|word| word.addr == addr)
     };
     let mut bases: Vec<(u64, FunctionId)> = (0..context.fixups.len())

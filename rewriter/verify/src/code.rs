@@ -1,10 +1,9 @@
 //! Executable memory of both files, functions of the old one, and the map as a claim.
 
-use postlink_base::{AddressMap, MapKind, MapRange};
+use postlink_base::{AddressIndex, AddressMap, MapKind, MapRange};
 use postlink_image::{Image, elf};
 use rayon::prelude::*;
 
-use crate::coarse::Coarse;
 
 /// Executable memory of one file: disjoint regions with their bytes, sorted by address.
 pub(crate) struct CodeView<'d> {
@@ -99,13 +98,13 @@ impl Piece {
 /// The address map with a coarse index, because it is asked for every branch.
 pub(crate) struct Claim<'m> {
     ranges: &'m [MapRange],
-    index: Coarse,
+    index: AddressIndex,
 }
 
 impl<'m> Claim<'m> {
     pub(crate) fn new(map: &'m AddressMap) -> Self {
         let ranges = map.ranges();
-        Self { ranges, index: Coarse::new(ranges, |range| range.old.raw()) }
+        Self { ranges, index: AddressIndex::new(ranges, |range| range.old.raw()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -216,7 +215,7 @@ impl<'m> Landed<'m> {
 /// Code ranges of the old file that an FDE or a function symbol names, sorted and disjoint.
 pub(crate) struct Functions {
     ranges: Vec<(u64, u64)>,
-    index: Coarse,
+    index: AddressIndex,
 }
 
 /// The range that holds an address.
@@ -273,7 +272,7 @@ impl Functions {
             }
         }
         ranges.sort_unstable();
-        let index = Coarse::new(&ranges, |range| range.0);
+        let index = AddressIndex::new(&ranges, |range| range.0);
         Self { ranges, index }
     }
 

@@ -7,7 +7,6 @@
 //! **Invariant:** shares no code with the parts that recover the program or write the file.
 
 mod bits;
-mod coarse;
 mod code;
 mod decode;
 mod evidence;

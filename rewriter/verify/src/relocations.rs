@@ -1,9 +1,9 @@
 //! The old file's static relocations, sorted into what each check needs.
 
+use postlink_base::AddressIndex;
 use postlink_image::{Image, elf, reloc};
 use rayon::prelude::*;
 
-use crate::coarse::Coarse;
 
 /// How a relocated field encodes an address that is not relative to the instruction pointer of its
 /// own instruction.
@@ -78,12 +78,12 @@ pub(crate) struct Word {
 pub(crate) struct StaticRelocations {
     /// Fields of instructions, sorted.
     pub(crate) fields: Vec<Field>,
-    index: Coarse,
+    index: AddressIndex,
     /// Words of data that hold an address, sorted.
     pub(crate) words: Vec<Word>,
     /// Words of data that hold a distance (jump tables and such): address and width, sorted.
     pub(crate) distances: Vec<(u64, u8)>,
-    distance_index: Coarse,
+    distance_index: AddressIndex,
     /// Whether the file has any static relocation for its code.
     pub(crate) cover_code: bool,
 }
@@ -134,12 +134,12 @@ impl StaticRelocations {
             }
         }
         all.fields.par_sort_unstable();
-        all.index = Coarse::new(&all.fields, |field| field.addr());
+        all.index = AddressIndex::new(&all.fields, |field| field.addr());
         all.words.par_sort_unstable();
         all.words.dedup_by_key(|word| word.addr);
         all.distances.par_sort_unstable();
         all.distances.dedup_by_key(|distance| distance.0);
-        all.distance_index = Coarse::new(&all.distances, |distance| distance.0);
+        all.distance_index = AddressIndex::new(&all.distances, |distance| distance.0);
         all
     }
 

@@ -10,7 +10,7 @@ mod frames;
 mod header;
 mod lsda;
 
-use postlink_base::{MapKind, NewAddr, OldAddr};
+use postlink_base::{AddressIndex, MapKind, NewAddr, OldAddr};
 use postlink_image::Image;
 use rayon::prelude::*;
 
@@ -18,7 +18,6 @@ pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
 
 use crate::bits::AddressSet;
-use crate::coarse::Coarse;
 use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, Harvest};
@@ -27,9 +26,9 @@ use lsda::Site;
 /// Rows and call sites of one file, by code address.
 pub(crate) struct UnwindTables {
     rows: Vec<(u64, u64)>,
-    index: Coarse,
+    index: AddressIndex,
     sites: Vec<Site>,
-    site_index: Coarse,
+    site_index: AddressIndex,
     /// Start of the first frame whose CFI or LSDA could not be read.
     pub(crate) broken: Option<u64>,
 }
@@ -40,7 +39,7 @@ const UNREADABLE: u64 = 3;
 impl UnwindTables {
     /// Tables of a file without `.eh_frame`.
     pub(crate) fn empty() -> Self {
-        Self { rows: Vec::new(), index: Coarse::default(), sites: Vec::new(), site_index: Coarse::default(), broken: None }
+        Self { rows: Vec::new(), index: AddressIndex::default(), sites: Vec::new(), site_index: AddressIndex::default(), broken: None }
     }
 
     pub(crate) fn read(image: &Image<'_>, frames: &Frames<'_>) -> Self {
@@ -69,8 +68,8 @@ impl UnwindTables {
                 _ => sites.push(site),
             }
         }
-        let index = Coarse::new(&rows, |row| row.0);
-        let site_index = Coarse::new(&sites, |site| site.start);
+        let index = AddressIndex::new(&rows, |row| row.0);
+        let site_index = AddressIndex::new(&sites, |site| site.start);
         Self { rows, index, sites, site_index, broken }
     }
 
@@ -317,7 +316,7 @@ struct Steps<'a, T> {
 }
 
 impl<'a, T: Step> Steps<'a, T> {
-    fn new(table: &'a [T], index: &Coarse, addr: u64) -> Self {
+    fn new(table: &'a [T], index: &AddressIndex, addr: u64) -> Self {
         Self { table, upto: index.upto(table, Step::start, addr) }
     }
 
