@@ -10,6 +10,7 @@
 mod blocks;
 mod chains;
 mod functions;
+mod heat;
 mod plan;
 mod planner;
 mod queue;
@@ -23,6 +24,7 @@ pub use blocks::{BlockEdge, BlockGraph, BlockOrder, order_blocks};
 pub use functions::cdsort::{CdSortParams, cdsort_with_params};
 pub use functions::hfsort::{HfSortParams, hfsort_with_params};
 pub use functions::{CallArc, FunctionNode, FunctionOrder, order_functions};
+pub use heat::line_cost;
 pub use planner::{
     BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, SplitChoice, WeightedCall, Weights, plan,
 };

@@ -19,6 +19,9 @@ pub struct FragmentPlan {
     pub blocks: Vec<BlockId>,
     /// Alignment of the fragment's start in bytes, a power of two.
     pub align: u32,
+    /// What a cache line with each of `blocks` costs; see [`line_cost`](crate::line_cost). The fragment starts, at
+    /// a multiple of `align`, where its lines cost least. Empty: any multiple of `align` is as good.
+    pub line_costs: Vec<u32>,
 }
 
 /// What happens to one function.
@@ -30,6 +33,8 @@ pub enum FunctionPlan {
     Whole {
         /// Alignment of its start in bytes, a power of two.
         align: u32,
+        /// It is hot: it starts where it needs the fewest cache lines.
+        hot: bool,
     },
     /// Its blocks are laid out anew: every block of its graph stands in exactly one fragment.
     Relay {

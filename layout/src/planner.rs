@@ -9,7 +9,7 @@ use tracing::trace_span;
 
 use crate::{
     BlockEdge, BlockGraph, BlockOrder, CallArc, FragmentPlan, FunctionNode, FunctionOrder, FunctionPlan, Mode,
-    Placed, Plan, Split, order_blocks, order_functions, split_blocks,
+    Placed, Plan, Split, line_cost, order_blocks, order_functions, split_blocks,
 };
 
 /// How functions are ordered.
@@ -108,10 +108,6 @@ pub struct Weights<'a> {
     pub counts: &'a (dyn Fn(&FunctionCfg) -> Counts + Sync),
 }
 
-/// Alignment of hot fragments that hold a function's entry: a cache line. With 16 bytes, L1I misses on unseen input are
-/// 7 % (perl) and 40 % (sqlite) more in a cache of 32 KiB and 8 ways (`cargo xtask bench perl sqlite --parts misses`).
-const HOT_ALIGN: u32 = 64;
-
 /// One function's share of the plan, before fragments are ordered.
 struct Laid {
     plan: FunctionPlan,
@@ -124,7 +120,27 @@ struct Laid {
     samples: u64,
 }
 
+/// How much of the program's execution is one function's.
+#[derive(Clone, Copy, Debug)]
+struct Heat {
+    /// Sum of the counts of its records.
+    samples: u64,
+    /// The same for the whole program.
+    total: u64,
+}
+
+impl Heat {
+    const fn is_hot(self) -> bool {
+        self.samples > 0
+    }
+}
+
 impl Laid {
+    const fn whole(align: u32, size: u32, heat: Heat) -> Self {
+        let plan = FunctionPlan::Whole { align, hot: heat.is_hot() };
+        Self { plan, hot_size: size, hot_offsets: Vec::new(), samples: heat.samples }
+    }
+
     /// Where the instruction at `old` stands in the hot fragment; its end for one in another fragment.
     fn new_offset(&self, old: u32) -> u32 {
         let Some(index) = self.hot_offsets.partition_point(|offset| offset.0 <= old).checked_sub(1) else {
@@ -145,6 +161,7 @@ pub fn plan(
     let span = trace_span!("choose").entered();
     let taken = address_taken(program);
     let samples_of = |id: FunctionId| weights.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
+    let total = weights.map_or(0, |weights| weights.functions.iter().fold(0u64, |sum, weight| sum.saturating_add(weight.0)));
     let stays = staying(program, options, may_move, &samples_of);
     drop(span);
     let span = trace_span!("blocks").entered();
@@ -156,7 +173,7 @@ pub fn plan(
                 return Laid { plan: FunctionPlan::Stay, hot_size: 0, hot_offsets: Vec::new(), samples: 0 };
             }
             let align = whole_align(program, id, taken.get(index).copied().unwrap_or(true));
-            lay_function((program, graphs), weights, options, id, align, samples_of(id))
+            lay_function((program, graphs), weights, options, id, align, Heat { samples: samples_of(id), total })
         })
         .collect();
     drop(span);
@@ -227,24 +244,23 @@ fn lay_function(
     options: &PlanOptions,
     id: FunctionId,
     align: u32,
-    samples: u64,
+    heat: Heat,
 ) -> Laid {
     let function = &program.functions[id];
     let size = u32::try_from(function.size()).unwrap_or(u32::MAX);
     let stress = options.block_order == BlockOrderChoice::Reverse
         || options.block_order == BlockOrderChoice::Random
         || matches!(options.split, SplitChoice::All | SplitChoice::Random);
-    let profiled = samples > 0
+    let profiled = heat.is_hot()
         && (options.block_order == BlockOrderChoice::ExtTsp || options.split == SplitChoice::Cold);
     let wanted = (stress || profiled) && !options.whole_only;
     let relay = function.class == Class::Free && (wanted || function.traits.must_relay);
     if !relay {
-        let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
-        return Laid { plan: FunctionPlan::Whole { align }, hot_size: size, hot_offsets: Vec::new(), samples };
+        return Laid::whole(align, size, heat);
     }
     let cfg = graphs.get(program, id);
     let counts = match weights {
-        Some(weights) if samples > 0 => (weights.counts)(&cfg),
+        Some(weights) if heat.is_hot() => (weights.counts)(&cfg),
         _ => Counts {
             blocks: vec![0; cfg.blocks.len()],
             edges: vec![0; cfg.edges.len()],
@@ -253,17 +269,16 @@ fn lay_function(
     };
     let blind = !counts.inside_known && !stress;
     if blind && !function.traits.must_relay {
-        return Laid { plan: FunctionPlan::Whole { align: align.max(HOT_ALIGN) }, hot_size: size, hot_offsets: Vec::new(), samples };
+        return Laid::whole(align, size, heat);
     }
-    let align = if samples > 0 { align.max(HOT_ALIGN) } else { align };
     if options.whole_only || blind {
         let kept = PlanOptions { block_order: BlockOrderChoice::Keep, split: SplitChoice::None, ..options.clone() };
-        return lay_blocks(&cfg, &counts, &kept, align, samples);
+        return lay_blocks(&cfg, &counts, &kept, align, heat);
     }
-    lay_blocks(&cfg, &counts, options, align, samples)
+    lay_blocks(&cfg, &counts, options, align, heat)
 }
 
-fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: u32, samples: u64) -> Laid {
+fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: u32, heat: Heat) -> Laid {
     let sizes: Vec<u32> = cfg.blocks.iter().map(|block| block.end - block.start).collect();
     let edges: Vec<BlockEdge> = cfg
         .edges
@@ -303,9 +318,15 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
         hot_size += sizes.get(block.index()).copied().unwrap_or(0);
     }
     hot_offsets.sort_unstable();
-    let mut fragments = vec![FragmentPlan { blocks: hot_blocks, align }];
+    // Without counts of its blocks all of a hot function is alike.
+    let cost = |&block: &BlockId| match counts.blocks.get(block.index()) {
+        Some(&count) if counts.inside_known => line_cost(count, heat.total),
+        _ => 1,
+    };
+    let line_costs = if heat.is_hot() { hot_blocks.iter().map(cost).collect() } else { Vec::new() };
+    let mut fragments = vec![FragmentPlan { blocks: hot_blocks, align, line_costs }];
     if !cold_blocks.is_empty() {
-        fragments.push(FragmentPlan { blocks: cold_blocks, align: 1 });
+        fragments.push(FragmentPlan { blocks: cold_blocks, align: 1, line_costs: Vec::new() });
     }
     // Per block: counts of the taken and of the fallthrough side.
     let mut sides = vec![(0u64, 0u64); cfg.blocks.len()];
@@ -318,7 +339,7 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
         }
     }
     let prefer_fall = sides.iter().map(|&(taken, fall)| fall > taken).collect();
-    Laid { plan: FunctionPlan::Relay { fragments, prefer_fall }, hot_size, hot_offsets, samples }
+    Laid { plan: FunctionPlan::Relay { fragments, prefer_fall }, hot_size, hot_offsets, samples: heat.samples }
 }
 
 /// The order of placement: first fragments in function order, then the others in the same order.

@@ -5,6 +5,7 @@ use postlink_cfg::{Class, Fixup, FunctionId, Graphs, Program};
 use postlink_layout::{FunctionPlan, Plan};
 use rayon::prelude::*;
 
+use crate::lines::LineStarts;
 use crate::placement::{Demand, Placement};
 use crate::relay::{RelaidFragment, Relay};
 use crate::relocator::Relocator;
@@ -50,20 +51,21 @@ pub(crate) fn demands(program: &Program<'_>, plan: &Plan, assembled: &Assembled)
         .iter()
         .map(|placed| match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
             Some(fragment) => {
-                Demand { size: u32::try_from(fragment.code.len()).unwrap_or(u32::MAX), align: fragment.align.max(1), residue: 0 }
+                Demand { size: u32::try_from(fragment.code.len()).unwrap_or(u32::MAX), align: fragment.align.max(1), residue: 0, line_starts: fragment.line_starts }
             }
             None => {
-                let align = match plan.functions.get(placed.function) {
-                    Some(FunctionPlan::Whole { align }) => (*align).max(1),
-                    _ => 1,
+                let (align, hot) = match plan.functions.get(placed.function) {
+                    Some(FunctionPlan::Whole { align, hot }) => ((*align).max(1), *hot),
+                    _ => (1, false),
                 };
                 let function = &program.functions[placed.function];
                 let size = u32::try_from(function.size()).unwrap_or(u32::MAX);
                 // What is not understood may hold data that must stay aligned.
                 if function.class == Class::Rigid {
-                    return Demand { size, align: RIGID_ALIGN, residue: (function.start % u64::from(RIGID_ALIGN)) as u32 };
+                    let residue = (function.start % u64::from(RIGID_ALIGN)) as u32;
+                    return Demand { size, align: RIGID_ALIGN, residue, line_starts: None };
                 }
-                Demand { size, align, residue: 0 }
+                Demand { size, align, residue: 0, line_starts: hot.then(|| LineStarts::of_size(size)) }
             }
         })
         .collect()

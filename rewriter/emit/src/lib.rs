@@ -11,6 +11,7 @@ mod code;
 mod error;
 mod file;
 mod headers;
+mod lines;
 mod placement;
 mod relay;
 mod relocator;

@@ -4,6 +4,8 @@ use postlink_base::Id;
 use postlink_cfg::{FunctionId, Program};
 use postlink_layout::{FunctionPlan, Mode, Plan};
 
+use crate::lines::LineStarts;
+
 /// A fragment's size and alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Demand {
@@ -11,11 +13,16 @@ pub(crate) struct Demand {
     pub(crate) align: u32,
     /// The start's remainder modulo `align`.
     pub(crate) residue: u32,
+    /// For hot code, with `residue` 0: where it may start in a cache line.
+    pub(crate) line_starts: Option<LineStarts>,
 }
 
 impl Demand {
     /// The first address from `at` on that meets the alignment.
     fn start_from(&self, at: u64) -> u64 {
+        if let Some(starts) = self.line_starts {
+            return starts.next_from(at, u64::from(self.align));
+        }
         let (align, residue) = (u64::from(self.align.max(1)), u64::from(self.residue));
         at + (residue % align + align - at % align) % align
     }

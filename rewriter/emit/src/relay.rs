@@ -14,6 +14,8 @@ use postlink_isa::x86_64::{
 };
 use postlink_layout::FragmentPlan;
 
+use crate::lines::LineStarts;
+
 /// A run of new code and the old code it stands for, both as offsets (old from the function's start,
 /// new from the fragment's start). Equal lengths: copied. Otherwise: see [`crate::Piece`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) struct RelaidPiece {
 pub(crate) struct RelaidFragment {
     pub(crate) code: Vec<u8>,
     pub(crate) align: u32,
+    /// Hot: where it may start in a cache line.
+    pub(crate) line_starts: Option<LineStarts>,
     /// Fields that depend on addresses; offsets are in `code`, targets are old addresses.
     pub(crate) fixups: Vec<Fixup>,
     pub(crate) pieces: Vec<RelaidPiece>,
@@ -231,6 +235,7 @@ impl Relay<'_> {
             fragment: RelaidFragment {
                 code: Vec::with_capacity(size as usize),
                 align: plan.align,
+                line_starts: (!plan.line_costs.is_empty()).then(|| LineStarts::new(starts.get(1..).unwrap_or(&[]), &plan.line_costs)),
                 fixups: Vec::new(),
                 pieces: Vec::with_capacity(plan.blocks.len() * 2),
             },

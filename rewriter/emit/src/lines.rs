@@ -1,0 +1,106 @@
+//! Where in a cache line a hot fragment should start.
+//!
+//! A fragment that starts at a line needs the fewest lines, but leaves the rest of the line before it empty, and
+//! cache with it. It may as well start elsewhere as long as its lines cost no more; a line costs what its most
+//! expensive block does (`postlink_layout::line_cost`).
+
+/// Bytes of a cache line.
+pub(crate) const LINE: u32 = 64;
+
+/// Offsets in a line at which a fragment may start: bit `n` for offset `n`. Bit 0 is always set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LineStarts(u64);
+
+impl LineStarts {
+    /// For blocks of which the first starts at 0 and block `i` ends at `ends[i]`, with the cost of a line for each.
+    pub(crate) fn new(ends: &[u32], costs: &[u32]) -> Self {
+        let best = cost_from(0, ends, costs);
+        Self((1..LINE).filter(|&offset| cost_from(offset, ends, costs) <= best).fold(1, |bits, offset| bits | 1 << offset))
+    }
+
+    /// For `size` bytes that are all alike.
+    pub(crate) fn of_size(size: u32) -> Self {
+        Self::new(&[size], &[1])
+    }
+
+    /// The next start from `at` on that is a multiple of `align`.
+    pub(crate) fn next_from(self, at: u64, align: u64) -> u64 {
+        let align = align.max(1);
+        let at = at.next_multiple_of(align);
+        if align >= u64::from(LINE) {
+            return at;
+        }
+        // Multiples of `align` are among the 64 addresses from `at` on, offset 0 is one of them.
+        let allowed = self.0.rotate_right((at % u64::from(LINE)) as u32);
+        (0..u64::from(LINE)).step_by(align as usize).find(|step| allowed >> step & 1 == 1).map_or(at, |step| at + step)
+    }
+}
+
+/// What the lines of a fragment cost that starts at `offset` of a line.
+fn cost_from(offset: u32, ends: &[u32], costs: &[u32]) -> u64 {
+    let mut total = 0u64;
+    // The line that was begun last, and the cost of it as far as seen.
+    let (mut line, mut line_cost) = (0, 0);
+    let mut start = 0;
+    for (&end, &cost) in ends.iter().zip(costs) {
+        if end <= start {
+            continue;
+        }
+        let (first, last) = (start.saturating_add(offset) / LINE, (end - 1).saturating_add(offset) / LINE);
+        if first != line {
+            total += u64::from(line_cost);
+            line_cost = 0;
+        }
+        line_cost = line_cost.max(cost);
+        if last > first {
+            total += u64::from(line_cost) + u64::from(cost) * u64::from(last - first - 1);
+            line_cost = cost;
+        }
+        line = last;
+        start = end;
+    }
+    total + u64::from(line_cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_into_a_line_may_start_where_it_still_fits() {
+        let starts = LineStarts::of_size(24);
+        assert_eq!(starts, LineStarts((1 << 41) - 1));
+        assert_eq!(starts.next_from(100, 1), 100);
+        assert_eq!(starts.next_from(105, 1), 128);
+        assert_eq!(starts.next_from(97, 16), 128, "112 is too late in its line");
+        assert_eq!(starts.next_from(65, 16), 80);
+        assert_eq!(starts.next_from(65, 256), 256);
+        assert_eq!(LineStarts::of_size(64), LineStarts(1));
+        assert_eq!(LineStarts::of_size(70).0.count_ones(), 59);
+    }
+
+    #[test]
+    fn a_cold_tail_may_spill_into_a_line_of_its_own_only_if_that_costs_nothing() {
+        // 40 hot bytes, 24 that are never executed: they may lie in another line.
+        assert_eq!(LineStarts::new(&[40, 64], &[9, 0]).0.count_ones(), 25);
+        // If they are, all of it should be in one line.
+        assert_eq!(LineStarts::new(&[40, 64], &[9, 1]), LineStarts(1));
+    }
+
+    #[test]
+    fn costs_are_those_of_each_line_counted_one_by_one() {
+        let (ends, costs) = ([10, 10, 75, 80, 300, 301], [5, 100, 2, 7, 1, 40]);
+        for offset in 0..LINE {
+            let mut lines = [0u32; 8];
+            let mut start = 0;
+            for (&end, &cost) in ends.iter().zip(&costs) {
+                for byte in start..end {
+                    let line = &mut lines[((byte + offset) / LINE) as usize];
+                    *line = (*line).max(cost);
+                }
+                start = end;
+            }
+            assert_eq!(cost_from(offset, &ends, &costs), lines.iter().map(|&cost| u64::from(cost)).sum());
+        }
+    }
+}
