@@ -69,6 +69,20 @@ impl Default for ExtTspParams {
 }
 
 impl ExtTspParams {
+    /// The worth of one execution of a jump that falls through.
+    pub(super) fn fallthrough_weight(&self, conditional: bool) -> f64 {
+        if conditional { self.fallthrough_weight_conditional } else { self.fallthrough_weight_unconditional }
+    }
+
+    /// No jump that does not fall through is worth more.
+    pub(super) fn jump_weight_most(&self, conditional: bool) -> f64 {
+        if conditional {
+            self.forward_weight_conditional.max(self.backward_weight_conditional)
+        } else {
+            self.forward_weight_unconditional.max(self.backward_weight_unconditional)
+        }
+    }
+
     /// The worth of `count` executions of a jump that ends at `src_end` and goes to `dst_start`
     /// (bytes from a common origin).
     pub(super) fn jump_value(
@@ -80,11 +94,7 @@ impl ExtTspParams {
     ) -> f64 {
         let by_kind = |if_conditional, if_not| if conditional { if_conditional } else { if_not };
         if src_end == dst_start {
-            return count
-                * by_kind(
-                    self.fallthrough_weight_conditional,
-                    self.fallthrough_weight_unconditional,
-                );
+            return count * self.fallthrough_weight(conditional);
         }
         let (distance_bytes, window_bytes, weight) = if src_end < dst_start {
             let weight = by_kind(

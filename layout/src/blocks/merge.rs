@@ -133,7 +133,14 @@ impl<'a> BlockObjective<'a> {
         if roles.allows(Join::Append) {
             best.gain = best.gain.max(self.between_value(roles, Join::Append, 0));
         }
-        self.choose_cuts(chains, roles);
+        let between_most = self.between_most(roles);
+        let rotates = roles.allows(Join::RotateAfter { at: 0 }) || roles.allows(Join::RotateBefore { at: 0 });
+        // Inserting gains nothing inside X.
+        let cuts_may_gain = rotates || between_most > best.gain + GAIN_MIN;
+        self.cuts.clear();
+        if cuts_may_gain {
+            self.choose_cuts(chains, roles);
+        }
         let mut cut_gain_best = best.gain;
         let mut cut_best = None;
         if !self.cuts.is_empty() {
@@ -146,7 +153,7 @@ impl<'a> BlockObjective<'a> {
                 let after = (Join::RotateAfter { at }, rotated);
                 let cut_offset = cut_offset(chains, roles.x, at);
                 for (join, inner_gain) in [inserted, after, before] {
-                    if roles.allows(join) {
+                    if roles.allows(join) && inner_gain + between_most > cut_gain_best + GAIN_MIN {
                         let gain = inner_gain + self.between_value(roles, join, cut_offset);
                         if gain > cut_gain_best + GAIN_MIN {
                             cut_gain_best = gain;
@@ -188,6 +195,24 @@ impl<'a> BlockObjective<'a> {
                 y_offset,
             });
         }
+    }
+
+    /// The between jumps are worth no more than this after any join: one that leads to Y's start and one from its end fall
+    /// through, the others are short jumps. A little more, for the rounding.
+    fn between_most(&mut self, roles: Roles) -> f64 {
+        self.steps += self.between.len() as u64;
+        let (mut jumps, mut into_y, mut out_of_y) = (0.0, 0.0f64, 0.0f64);
+        for jump in &self.between {
+            let short = jump.count * self.params.jump_weight_most(jump.conditional);
+            let fall = jump.count * self.params.fallthrough_weight(jump.conditional);
+            jumps += short;
+            if jump.leaves_x && jump.y_offset == 0 {
+                into_y = into_y.max(fall - short);
+            } else if !jump.leaves_x && jump.y_offset == roles.y_bytes {
+                out_of_y = out_of_y.max(fall - short);
+            }
+        }
+        (jumps + into_y + out_of_y) * (1.0 + 1e-9)
     }
 
     /// What the between jumps are worth after `join`, whose cut is at `cut_offset` bytes.

@@ -12,15 +12,17 @@ pub(crate) const LINE: u32 = 64;
 pub(crate) struct LineStarts(u64);
 
 impl LineStarts {
-    /// For blocks of which the first starts at 0 and block `i` ends at `ends[i]`, with the cost of a line for each.
-    pub(crate) fn new(ends: &[u32], costs: &[u32]) -> Self {
-        let best = cost_from(0, ends, costs);
-        Self((1..LINE).filter(|&offset| cost_from(offset, ends, costs) <= best).fold(1, |bits, offset| bits | 1 << offset))
+    /// For blocks of which the first starts at 0 and block `i` ends at `ends[i]`, with the cost of a line for each. Only
+    /// multiples of `align` are looked at.
+    pub(crate) fn new(ends: &[u32], costs: &[u32], align: u32) -> Self {
+        let best = cost_from(0, ends, costs, u64::MAX);
+        let offsets = (0..LINE).step_by(align.max(1) as usize).skip(1);
+        Self(offsets.filter(|&offset| cost_from(offset, ends, costs, best) <= best).fold(1, |bits, offset| bits | 1 << offset))
     }
 
     /// For `size` bytes that are all alike.
     pub(crate) fn of_size(size: u32) -> Self {
-        Self::new(&[size], &[1])
+        Self::new(&[size], &[1], 1)
     }
 
     /// The next start from `at` on that is a multiple of `align`.
@@ -36,8 +38,8 @@ impl LineStarts {
     }
 }
 
-/// What the lines of a fragment cost that starts at `offset` of a line.
-fn cost_from(offset: u32, ends: &[u32], costs: &[u32]) -> u64 {
+/// What the lines of a fragment cost that starts at `offset` of a line; some number above `most` if it is more than that.
+fn cost_from(offset: u32, ends: &[u32], costs: &[u32], most: u64) -> u64 {
     let mut total = 0u64;
     // The line that was begun last, and the cost of it as far as seen.
     let (mut line, mut line_cost) = (0, 0);
@@ -50,6 +52,9 @@ fn cost_from(offset: u32, ends: &[u32], costs: &[u32]) -> u64 {
         if first != line {
             total += u64::from(line_cost);
             line_cost = 0;
+            if total > most {
+                return total;
+            }
         }
         line_cost = line_cost.max(cost);
         if last > first {
@@ -82,9 +87,9 @@ mod tests {
     #[test]
     fn a_cold_tail_may_spill_into_a_line_of_its_own_only_if_that_costs_nothing() {
         // 40 hot bytes, 24 that are never executed: they may lie in another line.
-        assert_eq!(LineStarts::new(&[40, 64], &[9, 0]).0.count_ones(), 25);
+        assert_eq!(LineStarts::new(&[40, 64], &[9, 0], 1).0.count_ones(), 25);
         // If they are, all of it should be in one line.
-        assert_eq!(LineStarts::new(&[40, 64], &[9, 1]), LineStarts(1));
+        assert_eq!(LineStarts::new(&[40, 64], &[9, 1], 1), LineStarts(1));
     }
 
     #[test]
@@ -100,7 +105,7 @@ mod tests {
                 }
                 start = end;
             }
-            assert_eq!(cost_from(offset, &ends, &costs), lines.iter().map(|&cost| u64::from(cost)).sum());
+            assert_eq!(cost_from(offset, &ends, &costs, u64::MAX), lines.iter().map(|&cost| u64::from(cost)).sum());
         }
     }
 }

@@ -235,7 +235,7 @@ impl Relay<'_> {
             fragment: RelaidFragment {
                 code: Vec::with_capacity(size as usize),
                 align: plan.align,
-                line_starts: (!plan.line_costs.is_empty()).then(|| LineStarts::new(starts.get(1..).unwrap_or(&[]), &plan.line_costs)),
+                line_starts: (!plan.line_costs.is_empty()).then(|| LineStarts::new(starts.get(1..).unwrap_or(&[]), &plan.line_costs, plan.align)),
                 fixups: Vec::new(),
                 pieces: Vec::with_capacity(plan.blocks.len() * 2),
             },
