@@ -234,7 +234,7 @@ fn trimmed_len(bytes: &[u8], addr: u64) -> usize {
             at += 1;
             end = at;
             terminated = false;
-            stream.seek(at, addr + at as u64);
+            stream.seek(at);
             continue;
         };
         at += usize::from(inst.len);
@@ -258,7 +258,7 @@ pub(crate) fn is_padding(bytes: &[u8], addr: u64) -> bool {
             at += 1;
             continue;
         }
-        stream.seek(at, addr + at as u64);
+        stream.seek(at);
         match stream.next_inst() {
             Some(inst) if inst.is_nop => at += usize::from(inst.len),
             _ => return false,

@@ -167,7 +167,7 @@ pub fn build_cfg(program: &Program<'_>, id: FunctionId) -> FunctionCfg {
     while at < size {
         let Some(inst) = stream.next_inst() else {
             at += 1;
-            stream.seek(at as usize, function.start + u64::from(at));
+            stream.seek(at as usize);
             continue;
         };
         at += u32::from(inst.len);
@@ -243,7 +243,7 @@ impl Builder<'_, '_> {
         let mut stream = Stream::new(self.bytes, function.start);
         for (index, &start) in self.leaders.iter().enumerate() {
             let end = self.leaders.get(index + 1).copied().unwrap_or(self.size);
-            stream.seek(start as usize, function.start + u64::from(start));
+            stream.seek(start as usize);
             let mut at = start;
             // End of the last instruction that must be kept.
             let mut kept = start;
@@ -254,7 +254,7 @@ impl Builder<'_, '_> {
                 let Some(inst) = stream.next_inst() else {
                     at += 1;
                     kept = at;
-                    stream.seek(at as usize, function.start + u64::from(at));
+                    stream.seek(at as usize);
                     continue;
                 };
                 let inst_at = at;

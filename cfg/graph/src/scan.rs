@@ -1,7 +1,7 @@
 //! One function's bytes, decoded once: its fixups and what stands in the way of rearranging it.
 
 use postlink_image::{Image, Rela, reloc};
-use postlink_isa::x86_64::{IndirectOperand, Stream};
+use postlink_isa::x86_64::{IndirectOperand, RegisterUse, Stream};
 use postlink_isa::{Flow, Inst, PcUsage};
 
 use crate::code_relocs::{CodeRelocs, is_irrelevant};
@@ -178,7 +178,7 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
                 continue;
             }
             let mut stream = Stream::new(self.bytes, self.start);
-            stream.seek(at, addr);
+            stream.seek(at);
             self.run = at;
             while at < self.bytes.len() && !self.marked(at) {
                 let Some(inst) = stream.next_inst() else {
@@ -325,14 +325,14 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
     /// writes it after that. Few instructions are indirect jumps, so their runs are decoded again.
     fn adds_up(&self, register: u8, end: usize) -> bool {
         let mut stream = Stream::new(self.bytes, self.start);
-        stream.seek(self.run, self.start + self.run as u64);
+        stream.seek(self.run);
         let (mut at, mut added) = (self.run, false);
         while at < end {
             let Some(inst) = stream.next_inst() else { return false };
-            if stream.computes_register() == Some(register) {
-                added = true;
-            } else if stream.written_register() == Some(register) {
-                added = false;
+            match stream.use_of(register) {
+                RegisterUse::Computes => added = true,
+                RegisterUse::Writes => added = false,
+                RegisterUse::Other => {}
             }
             at += usize::from(inst.len);
         }
@@ -502,7 +502,7 @@ pub(crate) fn possible_targets(bytes: &[u8], addr: u64) -> Vec<u64> {
             }
             None => {
                 at += 1;
-                stream.seek(at, addr + at as u64);
+                stream.seek(at);
             }
         }
     }

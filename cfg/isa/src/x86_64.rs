@@ -1,20 +1,39 @@
-//! x86-64, decoded with iced-x86.
+//! x86-64: common instructions by their shape, all others with iced-x86.
 
 mod encode;
+mod full;
+mod shape;
 
 pub use encode::{
     JCC_LONG, JCC_SHORT, JMP_LONG, JMP_SHORT, SHORT_ONLY_FAR, encode_jcc_long, encode_jcc_short, encode_jmp_long,
     encode_jmp_short, fits_i8, fits_i32,
 };
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use full::Full;
+use shape::{Kind, Shape, shape};
 
 use crate::{BranchForm, Fields, Flow, Inst, PcRelative, PcUsage};
 
 /// Decodes a byte range as a stream of instructions.
 pub struct Stream<'a> {
-    decoder: Decoder<'a>,
-    instruction: Instruction,
+    bytes: &'a [u8],
+    /// Address of the first byte.
+    addr: u64,
+    /// Where the next instruction is read.
+    at: usize,
+    /// Where the last one was read.
+    last: usize,
+}
+
+/// What an instruction does to a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterUse {
+    /// Computes it by adding: `add`, `sub`, or a `lea` of two registers.
+    Computes,
+    /// Writes it as its first operand in some other way.
+    Writes,
+    /// None of these.
+    Other,
 }
 
 /// What an indirect jump's operand is, as far as one instruction tells.
@@ -30,201 +49,127 @@ pub enum IndirectOperand {
 
 impl<'a> Stream<'a> {
     /// A stream over `bytes`, the first of which is at address `addr`.
-    pub fn new(bytes: &'a [u8], addr: u64) -> Self {
-        Self {
-            decoder: Decoder::with_ip(64, bytes, addr, DecoderOptions::NONE),
-            instruction: Instruction::default(),
-        }
+    pub const fn new(bytes: &'a [u8], addr: u64) -> Self {
+        Self { bytes, addr, at: 0, last: 0 }
     }
 
     /// Whether all bytes were consumed.
-    pub fn at_end(&self) -> bool {
-        !self.decoder.can_decode()
+    pub const fn at_end(&self) -> bool {
+        self.at >= self.bytes.len()
     }
 
     /// Goes on at byte `position` of the range.
-    pub fn seek(&mut self, position: usize, addr: u64) {
-        // Positions come from the caller's own walk over the same bytes; one past the end is allowed.
-        let _ = self.decoder.set_position(position);
-        self.decoder.set_ip(addr);
+    pub const fn seek(&mut self, position: usize) {
+        self.at = position;
     }
 
-    /// Decodes the next instruction; `None` if the bytes are not one. The stream then stands behind
-    /// the bytes that the decoder looked at, so a caller that goes on must [`Stream::seek`].
+    /// Decodes the next instruction; `None` if the bytes are not one. The stream then stays where it is,
+    /// so a caller that goes on must [`Stream::seek`].
     #[inline]
     pub fn next_inst(&mut self) -> Option<Inst> {
-        self.decoder.decode_out(&mut self.instruction);
-        let instruction = &self.instruction;
-        if instruction.is_invalid() {
-            return None;
+        self.last = self.at;
+        let rest = self.bytes.get(self.at..)?;
+        let inst = match rest.first_chunk::<16>() {
+            Some(window) => match shape(window) {
+                Some(shape) => shape.inst(window, self.addr.wrapping_add(self.at as u64)),
+                None => self.full().inst()?,
+            },
+            None => self.tail(rest)?,
+        };
+        self.at += usize::from(inst.len);
+        Some(inst)
+    }
+
+    /// The next instruction, if fewer than 16 bytes are left.
+    fn tail(&self, rest: &[u8]) -> Option<Inst> {
+        let mut window = [0; 16];
+        window.get_mut(..rest.len())?.copy_from_slice(rest);
+        match shape(&window) {
+            Some(shape) if usize::from(shape.len) <= rest.len() => {
+                Some(shape.inst(&window, self.addr.wrapping_add(self.at as u64)))
+            }
+            _ => self.full().inst(),
         }
-        let flow = flow(instruction)?;
-        let mut pc_relative = None;
-        if instruction.op0_kind() == OpKind::NearBranch64 {
-            let offsets = self.decoder.get_constant_offsets(instruction);
-            pc_relative = Some(PcRelative {
-                offset: narrow(offsets.immediate_offset()),
-                width: narrow(offsets.immediate_size()),
-                target: instruction.near_branch_target(),
-                usage: PcUsage::Branch,
-            });
-        } else if instruction.is_ip_rel_memory_operand() {
-            let offsets = self.decoder.get_constant_offsets(instruction);
-            let usage = if instruction.mnemonic() == Mnemonic::Lea { PcUsage::Address } else { PcUsage::Memory };
-            pc_relative = Some(PcRelative {
-                offset: narrow(offsets.displacement_offset()),
-                width: narrow(offsets.displacement_size()),
-                target: instruction.ip_rel_memory_address(),
-                usage,
-            });
-        }
-        Some(Inst {
-            len: u8::try_from(instruction.len()).unwrap_or(0),
-            flow,
-            pc_relative,
-            is_nop: instruction.mnemonic() == Mnemonic::Nop,
-        })
+    }
+
+    /// What iced-x86 says of the instruction read last.
+    fn full(&self) -> Full<'a> {
+        Full::read(self.bytes.get(self.last..).unwrap_or(&[]), self.addr.wrapping_add(self.last as u64))
     }
 
     /// The constant fields of the instruction decoded last.
     pub fn fields(&self) -> Fields {
-        let offsets = self.decoder.get_constant_offsets(&self.instruction);
-        let field = |has: bool, offset: usize, size: usize| if has { (narrow(offset), narrow(size)) } else { (0, 0) };
-        Fields {
-            displacement: field(
-                offsets.has_displacement(),
-                offsets.displacement_offset(),
-                offsets.displacement_size(),
-            ),
-            immediate: field(offsets.has_immediate(), offsets.immediate_offset(), offsets.immediate_size()),
-        }
+        self.full().fields()
     }
 
     /// The operand of the instruction decoded last, which must be an indirect jump or call.
     pub fn indirect_operand(&self) -> IndirectOperand {
-        let instruction = &self.instruction;
-        if instruction.op0_kind() == OpKind::Register {
-            return IndirectOperand::Register(register_number(instruction.op0_register()));
-        }
-        if instruction.memory_base() == Register::None && instruction.memory_index() != Register::None {
-            return IndirectOperand::Table;
-        }
-        IndirectOperand::Memory
+        self.full().indirect_operand()
     }
 
-    /// If the instruction decoded last computes a general register by adding (`add`, `sub`, or a
-    /// `lea` of two registers), that register's number.
-    pub fn computes_register(&self) -> Option<u8> {
-        let instruction = &self.instruction;
-        let adds = match instruction.mnemonic() {
-            Mnemonic::Add | Mnemonic::Sub => true,
-            Mnemonic::Lea => {
-                instruction.memory_base() != Register::None
-                    && instruction.memory_base() != Register::RIP
-                    && instruction.memory_index() != Register::None
-            }
-            _ => false,
-        };
-        (adds && instruction.op0_kind() == OpKind::Register).then(|| register_number(instruction.op0_register()))
-    }
-
-    /// If the instruction decoded last writes its first operand and that is a general register: the
-    /// register's number.
-    pub fn written_register(&self) -> Option<u8> {
-        let instruction = &self.instruction;
-        let reads_only = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Bt);
-        (!reads_only && instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register
-            && instruction.op0_register().is_gpr())
-        .then(|| register_number(instruction.op0_register()))
+    /// What the instruction decoded last does to general register number `register`.
+    pub fn use_of(&self, register: u8) -> RegisterUse {
+        self.full().use_of(register)
     }
 
     /// The instruction decoded last, as text in AT&T syntax (for people only).
     pub fn text(&self) -> String {
-        use iced_x86::Formatter as _;
-        let mut formatter = iced_x86::GasFormatter::new();
-        formatter.options_mut().set_branch_leading_zeros(false);
-        formatter.options_mut().set_uppercase_hex(false);
-        let mut text = String::new();
-        formatter.format(&self.instruction, &mut text);
-        text
+        self.full().text()
     }
 }
 
-/// Offsets and sizes inside an instruction are below 16.
-fn narrow(value: usize) -> u8 {
-    u8::try_from(value).unwrap_or(0)
-}
-
-/// Number of the full 64-bit register that `register` is part of, 0 (rax) to 15; 255 if it is none.
-fn register_number(register: Register) -> u8 {
-    if register.is_gpr() { u8::try_from(register.full_register().number()).unwrap_or(255) } else { 255 }
-}
-
-#[inline]
-fn flow(instruction: &Instruction) -> Option<Flow> {
-    Some(match instruction.flow_control() {
-        FlowControl::Next if instruction.code() == Code::Hlt => Flow::Trap,
-        FlowControl::Next => Flow::Next,
-        // Control comes back from system calls, and from breakpoints: `int3` is what
-        // `__builtin_debugtrap` becomes, and a debugger or handler goes on behind it.
-        FlowControl::Interrupt => Flow::Next,
-        FlowControl::Exception => Flow::Trap,
-        FlowControl::UnconditionalBranch => {
-            // A far jump with an immediate does not exist in 64-bit mode.
-            Flow::Jump { target: instruction.near_branch_target() }
+impl Shape {
+    /// The instruction of this shape at the start of `window`, which stands at `addr`.
+    #[inline]
+    fn inst(self, window: &[u8; 16], addr: u64) -> Inst {
+        let next = addr.wrapping_add(u64::from(self.len));
+        let is_nop = self.kind == Kind::Nop;
+        if matches!(self.kind, Kind::Next | Kind::Nop) && self.field == 0 {
+            return Inst { len: self.len, flow: Flow::Next, pc_relative: None, is_nop };
         }
-        FlowControl::IndirectBranch => Flow::IndirectJump,
-        FlowControl::ConditionalBranch => {
-            let target = instruction.near_branch_target();
-            let form = if instruction.is_jcc_short_or_near() {
-                BranchForm::Condition(condition(instruction))
-            } else {
-                BranchForm::ShortOnly
-            };
-            Flow::Branch { target, form }
-        }
-        FlowControl::Return => Flow::Return,
-        FlowControl::Call => {
-            if instruction.op0_kind() == OpKind::NearBranch64 {
-                Flow::Call { target: instruction.near_branch_target() }
-            } else {
-                // syscall, sysenter and their kind: control comes back behind them.
-                Flow::Next
+        let distance = |at: u8| {
+            let at = usize::from(at);
+            let field = window.get(at..).and_then(|field| field.first_chunk::<4>());
+            field.map_or(0, |field| i64::from(i32::from_le_bytes(*field)))
+        };
+        let branch = |width: u8| {
+            let offset = self.len - width;
+            let short = || i64::from(window[usize::from(offset) & 15].cast_signed());
+            let distance = if width == 1 { short() } else { distance(offset) };
+            PcRelative { offset, width, target: next.wrapping_add_signed(distance), usage: PcUsage::Branch }
+        };
+        let (flow, pc_relative) = match self.kind {
+            Kind::Call32 => {
+                let to = branch(4);
+                (Flow::Call { target: to.target }, Some(to))
             }
-        }
-        FlowControl::IndirectCall => Flow::IndirectCall,
-        FlowControl::XbeginXabortXend => {
-            if instruction.op0_kind() == OpKind::NearBranch64 {
-                Flow::Branch { target: instruction.near_branch_target(), form: BranchForm::LongOnly }
-            } else {
-                Flow::Next
+            Kind::Jump8 | Kind::Jump32 => {
+                let to = branch(if self.kind == Kind::Jump8 { 1 } else { 4 });
+                (Flow::Jump { target: to.target }, Some(to))
             }
-        }
-    })
-}
-
-/// The low nibble of the opcode of a `jcc`: 0x70+cc short, 0x0f 0x80+cc long.
-fn condition(instruction: &Instruction) -> u8 {
-    use iced_x86::ConditionCode as C;
-    match instruction.condition_code() {
-        C::o => 0,
-        C::no => 1,
-        C::b => 2,
-        C::ae => 3,
-        C::e => 4,
-        C::ne => 5,
-        C::be => 6,
-        C::a => 7,
-        C::s => 8,
-        C::ns => 9,
-        C::p => 10,
-        C::np => 11,
-        C::l => 12,
-        C::ge => 13,
-        C::le => 14,
-        C::g | C::None => 15,
+            Kind::Branch8 | Kind::Branch32 => {
+                let to = branch(if self.kind == Kind::Branch8 { 1 } else { 4 });
+                (Flow::Branch { target: to.target, form: BranchForm::Condition(self.detail) }, Some(to))
+            }
+            Kind::Next | Kind::Nop | Kind::IndirectCall | Kind::IndirectJump | Kind::Return | Kind::Trap => {
+                let flow = match self.kind {
+                    Kind::IndirectCall => Flow::IndirectCall,
+                    Kind::IndirectJump => Flow::IndirectJump,
+                    Kind::Return => Flow::Return,
+                    Kind::Trap => Flow::Trap,
+                    _ => Flow::Next,
+                };
+                let usage = if self.detail == 1 { PcUsage::Address } else { PcUsage::Memory };
+                let target = next.wrapping_add_signed(distance(self.field));
+                (flow, (self.field != 0).then_some(PcRelative { offset: self.field, width: 4, target, usage }))
+            }
+        };
+        Inst { len: self.len, flow, pc_relative, is_nop }
     }
 }
+
+#[cfg(test)]
+mod same;
 
 #[cfg(test)]
 mod tests {
