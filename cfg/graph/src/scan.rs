@@ -23,8 +23,6 @@ pub(crate) struct Scan {
     pub(crate) computed_jumps: u32,
     /// Control reaches the end: by falling, not counting a call as the last instruction.
     pub(crate) falls_through: bool,
-    /// The last instruction is a call.
-    pub(crate) ends_with_call: bool,
     pub(crate) has_calls: bool,
     pub(crate) short_branch_out: bool,
     /// Addresses in executable sections that bytes which may be data refer to, if they are code.
@@ -121,22 +119,35 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
 
     fn linear(&mut self) {
         let mut relocs = self.scanner.relocs.in_range(self.start, self.end).peekable();
+        // Offset of the first field with a relocation that was not looked at yet.
+        let offset_of = |rela: Option<&Rela>, start: u64| rela.map_or(u64::MAX, |rela| rela.offset - start);
+        let mut next_field = offset_of(relocs.peek(), self.start);
         let mut stream = Stream::new(self.bytes, self.start);
         let mut at = 0usize;
         while at < self.bytes.len() {
-            let Some(inst) = stream.next_inst() else {
+            let plain = stream.next_plain();
+            self.mark(at);
+            if plain != 0 && next_field >= (at + plain) as u64 {
+                at += plain;
+                // Flow::Next, unless it is a breakpoint: `last_flow`.
+                self.scan.falls_through = plain != 1 || self.bytes.get(at - 1) != Some(&0xcc);
+                continue;
+            }
+            stream.seek(at);
+            let Some(inst) = stream.next_other() else {
                 self.rigid(Reason::UndecodableBytes);
                 return;
             };
             let next = at + usize::from(inst.len);
-            self.mark(at);
             let mut own: [Option<Rela>; 2] = [None, None];
             let mut count = 0;
-            while let Some(rela) = relocs.next_if(|rela| rela.offset < self.start + next as u64) {
+            while next_field < next as u64 {
+                let rela = relocs.next();
                 if let Some(slot) = own.get_mut(count) {
-                    *slot = Some(rela);
+                    *slot = rela;
                     count += 1;
                 }
+                next_field = offset_of(relocs.peek(), self.start);
             }
             self.instruction(&stream, &inst, at, own.iter().flatten());
             self.last_flow(&inst, next);
@@ -149,11 +160,9 @@ impl<'a, 'd, 'b> Walk<'a, 'd, 'b> {
         if inst.is_nop {
             return;
         }
-        let at_end = next >= self.bytes.len();
         // A breakpoint as the last thing: what compilers put behind code that does not return.
         let is_breakpoint = inst.len == 1 && next.checked_sub(1).and_then(|last| self.bytes.get(last)) == Some(&0xcc);
         self.scan.falls_through = matches!(inst.flow, Flow::Next | Flow::Branch { .. }) && !is_breakpoint;
-        self.scan.ends_with_call = at_end && matches!(inst.flow, Flow::Call { .. } | Flow::IndirectCall);
     }
 
     fn check_own_targets(&mut self) {

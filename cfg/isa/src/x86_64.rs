@@ -10,7 +10,7 @@ pub use encode::{
 };
 
 use full::Full;
-use shape::{Kind, Shape, shape};
+use shape::{Kind, Shape, plain_len, shape};
 
 use crate::{BranchForm, Fields, Flow, Inst, PcRelative, PcUsage};
 
@@ -63,10 +63,29 @@ impl<'a> Stream<'a> {
         self.at = position;
     }
 
+    /// Goes over the next instruction and gives its length, if it can be seen at a glance that it only goes on to the next
+    /// one, is no NOP and has no position-dependent field. Else stays where it is and gives 0.
+    #[inline]
+    pub fn next_plain(&mut self) -> usize {
+        let Some(window) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<16>()) else { return 0 };
+        let len = plain_len(window);
+        self.last = self.at;
+        self.at += len;
+        len
+    }
+
     /// Decodes the next instruction; `None` if the bytes are not one. The stream then stays where it is,
     /// so a caller that goes on must [`Stream::seek`].
     #[inline]
     pub fn next_inst(&mut self) -> Option<Inst> {
+        match self.next_plain() {
+            0 => self.next_other(),
+            len => Some(Inst { len: len as u8, flow: Flow::Next, pc_relative: None, is_nop: false }),
+        }
+    }
+
+    /// Decodes the next instruction, which [`Stream::next_plain`] did not go over.
+    pub fn next_other(&mut self) -> Option<Inst> {
         self.last = self.at;
         let rest = self.bytes.get(self.at..)?;
         let inst = match rest.first_chunk::<16>() {
@@ -149,7 +168,7 @@ impl Shape {
             }
             Kind::Branch8 | Kind::Branch32 => {
                 let to = branch(if self.kind == Kind::Branch8 { 1 } else { 4 });
-                (Flow::Branch { target: to.target, form: BranchForm::Condition(self.detail) }, Some(to))
+                (Flow::Branch { target: to.target, form: BranchForm::Condition(self.condition) }, Some(to))
             }
             Kind::Next | Kind::Nop | Kind::IndirectCall | Kind::IndirectJump | Kind::Return | Kind::Trap => {
                 let flow = match self.kind {
@@ -159,7 +178,7 @@ impl Shape {
                     Kind::Trap => Flow::Trap,
                     _ => Flow::Next,
                 };
-                let usage = if self.detail == 1 { PcUsage::Address } else { PcUsage::Memory };
+                let usage = if self.takes_address { PcUsage::Address } else { PcUsage::Memory };
                 let target = next.wrapping_add_signed(distance(self.field));
                 (flow, (self.field != 0).then_some(PcRelative { offset: self.field, width: 4, target, usage }))
             }
