@@ -13,5 +13,5 @@ pub use addr::{Addr, FileOffset, New, NewAddr, Old, OldAddr, SectionIndex};
 pub use hash::{Digest, digest};
 pub use id::{Id, IndexVec};
 pub use index::AddressIndex;
-pub use lists::IndexLists;
+pub use lists::{IndexLists, ListPlace};
 pub use map::{AddressMap, MapError, MapKind, MapRange};

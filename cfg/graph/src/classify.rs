@@ -7,12 +7,13 @@ use crate::code_relocs::CodeRelocs;
 use crate::discover::{Extent, is_padding};
 use crate::program::sorted_range;
 use crate::recover::LandingPads;
-use crate::scan::{Scan, possible_targets};
+use crate::scan::{Doubt, Scan, possible_targets};
 use crate::{Class, DataRef, DataRefKind, Evidence, FixupKind, Function, FunctionId, Program, Reason};
 
 pub(crate) struct Facts<'a, 'd> {
     pub(crate) extents: &'a [Extent],
     pub(crate) scans: &'a [Scan],
+    pub(crate) doubts: &'a [Doubt],
     pub(crate) landing_pads: &'a [LandingPads],
     pub(crate) symbol_addrs: &'a [u64],
     /// Symbols without type and size.
@@ -426,9 +427,8 @@ fn pin_targets(program: &mut Program<'_>, targets: &[u64], reason: Reason) {
 
 /// References that are not understood.
 fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
-    for scan in facts.scans {
-        pin_targets(program, &scan.doubtful_targets, Reason::UnexplainedCodeReference);
-        pin_targets(program, &scan.code_read_as_data, Reason::DataInCode);
+    for doubt in facts.doubts {
+        pin_targets(program, &[doubt.target], doubt.reason);
     }
     pin_targets(program, facts.doubtful_targets, Reason::UnexplainedCodeReference);
     for &(low, high) in facts.doubtful_ranges {

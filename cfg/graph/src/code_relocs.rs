@@ -68,6 +68,32 @@ impl<'d> CodeRelocs<'d> {
             .take_while(move |rela| rela.offset < end)
     }
 
+    fn section_of(&self, addr: u64) -> Option<&Sorted<'d>> {
+        let index = self.sections.partition_point(|section| section.0 <= addr).checked_sub(1)?;
+        self.sections.get(index).filter(|section| addr < section.1).map(|section| &section.2)
+    }
+
+    /// Position of the first relocation at `start` or behind it, among those of its section. It is looked for from
+    /// position `near` on first.
+    pub(crate) fn first_in(&self, start: u64, near: usize) -> usize {
+        const NEAR: usize = 64;
+        let Some(sorted) = self.section_of(start) else { return 0 };
+        let before = |index: usize| sorted.get(index).is_none_or(|rela| rela.offset < start);
+        if near == 0 || before(near - 1) {
+            let found = (near..near + NEAR).find(|&index| !before(index));
+            if let Some(found) = found.filter(|&found| found > 0) {
+                return found;
+            }
+        }
+        sorted.lower_bound(start)
+    }
+
+    /// The relocations of the section that holds `start`, from position `first` on.
+    pub(crate) fn from(&self, start: u64, first: usize) -> impl Iterator<Item = Rela> + use<'_, 'd> {
+        let sorted = self.section_of(start);
+        (first..).map_while(move |index| sorted?.get(index))
+    }
+
     /// Whether a relocation designates the end of its symbol's section: an address that belongs to
     /// what ends there, not to what the next section begins with.
     pub(crate) fn passes_end(&self, image: &Image<'_>, rela: &Rela) -> bool {

@@ -26,7 +26,7 @@ pub(crate) struct DataRefs {
 
 /// Finds all references to code from data. `got_slots` are slots that code reads as the address of a
 /// symbol of this file, `inline_words` absolute words between instructions.
-pub(crate) fn collect(image: &Image<'_>, got_slots: &[(u64, u64)], inline_words: &[u64]) -> DataRefs {
+pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]) -> DataRefs {
     let mut found = DataRefs::default();
     // Words that the dynamic linker writes; sorted.
     let mut governed = dynamic(image, &mut found);
@@ -36,7 +36,7 @@ pub(crate) fn collect(image: &Image<'_>, got_slots: &[(u64, u64)], inline_words:
     for &addr in inline_words {
         absolute_word(image, addr, Evidence::Reloc, &mut found);
     }
-    for &(slot, _) in got_slots {
+    for &slot in got_slots {
         if governed.binary_search(&slot).is_err() {
             absolute_word(image, slot, Evidence::Reloc, &mut found);
         }

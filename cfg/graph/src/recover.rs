@@ -9,8 +9,8 @@ use crate::bits::InstStarts;
 use crate::classify::{self, Facts};
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Discovered, Extent, discover, extent_at, guess_extent};
-use crate::scan::{Scan, Scanner};
-use crate::{FixupKind, Function, FunctionId, Program, Traits, data_refs, tables};
+use crate::scan::{Doubt, Found, Reader, Scan, Scanner};
+use crate::{Fixup, FixupKind, Function, FunctionId, Program, Traits, data_refs, tables};
 
 /// Why nothing can be recovered from a file at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,25 +43,19 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let landing_pads = landing_pads(image, eh_frame.as_ref());
     let relocs = CodeRelocs::read(image);
     let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
-    let (extents, scans) = scan_all(image, &relocs, &discovered, &landing_pads, unwind);
+    let inst_starts = InstStarts::new(image.exec_ranges());
+    let pads = sorted_pads(&landing_pads);
+    let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts };
+    let scanned = scan_all(&scanner, &discovered, &pads);
 
     drop(span);
     let span = trace_span!("collect").entered();
-    let inst_starts = InstStarts::new(image.exec_ranges());
-    let mut functions = IndexVec::<FunctionId, Function>::new();
-    let mut fixups = IndexLists::with_capacity(scans.len(), scans.iter().map(|scan| scan.fixups.len()).sum());
-    let mut facts = Vec::with_capacity(scans.len());
-    for (extent, mut scan) in extents.iter().zip(scans) {
-        inst_starts.merge(extent.start, &scan.starts);
-        scan.starts = Vec::new();
-        fixups.push(std::mem::take(&mut scan.fixups));
-        functions.push(function_of(extent, &scan));
-        facts.push(scan);
-    }
+    let Scanned { extents, scans, fixups, doubts, got_slots, inline_words } = scanned;
+    let functions: IndexVec<FunctionId, Function> =
+        extents.iter().zip(&scans).map(|(extent, scan)| function_of(extent, scan)).collect();
+    let fixups = IndexLists::from_parts(fixups, scans.iter().map(|scan| scan.fixups).collect());
     drop(span);
     let span = trace_span!("data").entered();
-    let got_slots: Vec<(u64, u64)> = facts.iter().flat_map(|scan| scan.got_slots.iter().copied()).collect();
-    let inline_words: Vec<u64> = facts.iter().flat_map(|scan| scan.inline_words.iter().copied()).collect();
     let data = data_refs::collect(image, &got_slots, &inline_words);
 
     drop(span);
@@ -111,7 +105,8 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         &mut program,
         &Facts {
             extents: &extents,
-            scans: &facts,
+            scans: &scans,
+            doubts: &doubts,
             landing_pads: &landing_pads,
             symbol_addrs: &discovered.symbol_addrs,
             named_labels: &discovered.labels,
@@ -142,40 +137,68 @@ fn landing_pads(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Vec<LandingPad
         .collect()
 }
 
-/// Scans all functions, and those that only direct branches of others reveal, until none is new.
-fn scan_all(
-    image: &Image<'_>,
-    relocs: &CodeRelocs<'_>,
-    discovered: &Discovered,
-    landing_pads: &[LandingPads],
-    unwind: (u64, u64),
-) -> (Vec<Extent>, Vec<Scan>) {
+/// All landing pads in address order.
+fn sorted_pads(landing_pads: &[LandingPads]) -> Vec<u64> {
     let mut pads: Vec<u64> =
         landing_pads.iter().filter_map(|entry| entry.pads.as_ref().ok()).flatten().copied().collect();
-    pads.sort_unstable();
-    let scanner = Scanner { image, relocs, objects: &discovered.objects, unwind };
-    let scan_one = |extent: &Extent| {
-        let mut entries = crate::program::sorted_range(&discovered.symbol_addrs, extent.start, extent.end).to_vec();
-        entries.extend_from_slice(crate::program::sorted_range(&pads, extent.start, extent.end));
-        entries.retain(|&entry| !in_ranges(&discovered.objects, entry));
-        scanner.scan(extent.start, extent.end, &entries)
+    pads.par_sort_unstable();
+    pads
+}
+
+/// What the scan of all functions gives. `extents` and `scans` belong together, in address order.
+struct Scanned {
+    extents: Vec<Extent>,
+    scans: Vec<Scan>,
+    /// Parts that the places in `scans` name.
+    fixups: Vec<Vec<Fixup>>,
+    /// In the order of the functions that they come from.
+    doubts: Vec<Doubt>,
+    got_slots: Vec<u64>,
+    inline_words: Vec<u64>,
+}
+
+/// Functions that one thread scans at a time.
+const CHUNK: usize = 1024;
+
+/// Scans all functions, and those that only direct branches of others reveal, until none is new.
+fn scan_all(scanner: &Scanner<'_, '_>, discovered: &Discovered, pads: &[u64]) -> Scanned {
+    let image = scanner.image;
+    let is_code = |target: u64| image.exec_section_at(target).is_some();
+    let mut all = Scanned {
+        extents: Vec::new(),
+        scans: Vec::new(),
+        fixups: Vec::new(),
+        doubts: Vec::new(),
+        got_slots: Vec::new(),
+        inline_words: Vec::new(),
     };
-    let mut extents = discovered.extents.clone();
-    let mut scans: Vec<Scan> = extents.par_iter().map(scan_one).collect();
-    let mut fresh: Vec<usize> = (0..extents.len()).collect();
-    for _ in 0..MAX_ROUNDS {
-        let mut targets: Vec<u64> = fresh
-            .iter()
-            .filter_map(|&index| scans.get(index))
-            .flat_map(|scan| scan.fixups.iter())
+    let mut fresh = discovered.extents.clone();
+    for round in 0..=MAX_ROUNDS {
+        let first_part = all.fixups.len();
+        all.scan(scanner, discovered, pads, fresh);
+        if round == MAX_ROUNDS {
+            break;
+        }
+        let extents = &all.extents;
+        let starts = AddressIndex::new(extents, |extent| extent.start);
+        let is_known = |target: u64| {
+            let last = starts.last_upto(extents, |extent| extent.start, target).and_then(|index| extents.get(index));
+            last.is_some_and(|extent| target < extent.end)
+        };
+        let mut targets: Vec<u64> = all
+            .fixups
+            .get(first_part..)
+            .unwrap_or_default()
+            .par_iter()
+            .flat_map_iter(|part| part.iter())
             .filter(|fixup| matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8))
             .map(|fixup| fixup.target)
-            .chain(std::iter::once(image.header().entry))
-            .filter(|&target| image.exec_section_at(target).is_some() && extent_at(&extents, target).is_none())
+            .chain(rayon::iter::once(image.header().entry))
+            .filter(|&target| is_code(target) && !is_known(target))
             .collect();
         targets.sort_unstable();
         targets.dedup();
-        let found: Vec<Extent> = targets
+        fresh = targets
             .iter()
             .enumerate()
             .filter(|&(_, &target)| !in_ranges(&discovered.objects, target))
@@ -184,24 +207,55 @@ fn scan_all(
                 let symbols = &discovered.symbol_addrs;
                 let named = symbols.get(symbols.partition_point(|&addr| addr <= start)).copied();
                 let next = [targets.get(index + 1).copied(), named].into_iter().flatten().min();
-                guess_extent(image, &extents, &discovered.objects, start, next, None)
+                guess_extent(image, extents, &discovered.objects, start, next, None)
             })
             .collect();
-        if found.is_empty() {
+        if fresh.is_empty() {
             break;
         }
-        let found_scans: Vec<Scan> = found.par_iter().map(scan_one).collect();
-        let mut all: Vec<(Extent, Scan)> = extents.into_iter().zip(scans).collect();
-        let new_starts: Vec<u64> = found.iter().map(|extent| extent.start).collect();
-        all.extend(found.into_iter().zip(found_scans));
-        all.sort_by_key(|(extent, _)| extent.start);
-        (extents, scans) = all.into_iter().unzip();
-        fresh = (0..extents.len())
-            .filter(|&index| extents.get(index).is_some_and(|extent| new_starts.binary_search(&extent.start).is_ok()))
-            .collect();
     }
-    name_guessed(image, &mut extents);
-    (extents, scans)
+    // Rounds add functions between those of others.
+    all.doubts.sort_by_key(|doubt| doubt.from);
+    name_guessed(image, &mut all.extents);
+    all
+}
+
+impl Scanned {
+    /// Adds the functions at `fresh`, which are in address order.
+    fn scan(&mut self, scanner: &Scanner<'_, '_>, discovered: &Discovered, pads: &[u64], fresh: Vec<Extent>) {
+        let first_part = self.fixups.len();
+        let chunks: Vec<(Vec<Scan>, Found)> = fresh
+            .par_chunks(CHUNK)
+            .enumerate()
+            .map(|(index, chunk)| {
+                let mut reader = Reader::new(scanner, u32::try_from(first_part + index).unwrap_or(u32::MAX));
+                let mut scan_one = |extent: &Extent| {
+                    reader.scan(extent.start, extent.end, || {
+                        let named = crate::program::sorted_range(&discovered.symbol_addrs, extent.start, extent.end);
+                        let landed = crate::program::sorted_range(pads, extent.start, extent.end);
+                        let entries = named.iter().chain(landed).copied();
+                        entries.filter(|&entry| !in_ranges(&discovered.objects, entry)).collect()
+                    })
+                };
+                (chunk.iter().map(&mut scan_one).collect(), reader.finish())
+            })
+            .collect();
+        let is_first = self.extents.is_empty();
+        self.extents.extend(fresh);
+        self.scans.reserve_exact(self.extents.len() - self.scans.len());
+        for (scans, found) in chunks {
+            self.scans.extend(scans);
+            self.fixups.push(found.fixups);
+            self.doubts.extend(found.doubts);
+            self.got_slots.extend(found.got_slots);
+            self.inline_words.extend(found.inline_words);
+        }
+        if !is_first {
+            let mut both: Vec<(Extent, Scan)> = self.extents.drain(..).zip(self.scans.drain(..)).collect();
+            both.sort_by_key(|(extent, _)| extent.start);
+            (self.extents, self.scans) = both.into_iter().unzip();
+        }
+    }
 }
 
 /// Functions that a branch revealed may still have a name: a symbol without type.
