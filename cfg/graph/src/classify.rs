@@ -1,10 +1,12 @@
 //! Free, rigid or pinned: what may happen to each function, and the labels inside them.
 
 use postlink_base::Id;
+use rayon::iter::Either;
 use rayon::prelude::*;
 
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Extent, is_padding};
+use crate::outward::Outward;
 use crate::program::sorted_range;
 use crate::recover::LandingPads;
 use crate::scan::{Doubt, Scan, possible_targets};
@@ -14,6 +16,7 @@ pub(crate) struct Facts<'a, 'd> {
     pub(crate) extents: &'a [Extent],
     pub(crate) scans: &'a [Scan],
     pub(crate) doubts: &'a [Doubt],
+    pub(crate) outward: &'a [Outward],
     pub(crate) landing_pads: &'a [LandingPads],
     pub(crate) symbol_addrs: &'a [u64],
     /// Symbols without type and size.
@@ -37,22 +40,33 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     own_facts(program, facts);
     unwind_facts(program, facts);
     indirect_jumps(program, facts);
-    references(program, facts);
-    gaps(program, facts);
-    boundaries(program, facts);
+    let mut off_entries = off_entries(program);
+    references(program, facts, &off_entries);
+    if gaps(program, facts, &off_entries) {
+        off_entries = self::off_entries(program);
+    }
+    boundaries(program, facts, &off_entries);
     doubts(program, facts);
     ends(program);
-    let mut interior: Vec<(u64, DataRefKind)> = program
-        .data_refs
+    let mut interior: Vec<(u64, DataRefKind)> = off_entries
         .par_iter()
-        .filter(|data_ref| {
-            program.function_at(data_ref.target).is_some_and(|id| program.functions[id].start != data_ref.target)
-        })
+        .filter_map(|&index| program.data_refs.get(index as usize))
+        .filter(|data_ref| program.function_at(data_ref.target).is_some())
         .map(|data_ref| (data_ref.target, data_ref.kind))
         .collect();
     interior.par_sort_unstable();
     interior.dedup();
+    interior.shrink_to_fit();
     program.interior_data_targets = interior;
+}
+
+/// Positions of the references from data that do not lead to a function's entry.
+fn off_entries(program: &Program<'_>) -> Vec<u32> {
+    let numbered = program.data_refs.par_iter().enumerate();
+    numbered
+        .filter(|(_, data_ref)| !matches!(program.place_of(data_ref.target), Some((_, true))))
+        .filter_map(|(index, _)| u32::try_from(index).ok())
+        .collect()
 }
 
 /// What the function's own bytes and symbols say.
@@ -183,7 +197,7 @@ const MAX_BOUNDED_RANGE: u64 = 0x1_0000;
 /// instruction, or a label that only happens to have the next function's address. What stands on both
 /// sides stays, and so does everything between such a place and another address that the same function
 /// takes: the two may bound a range that is compared with or copied.
-fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) {
     let is_boundary = |program: &Program<'_>, target: u64| {
         if program.image.exec_section_at(target).is_none() {
             return false;
@@ -199,20 +213,26 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         }
     };
     let seen: &Program<'_> = program;
-    let mut ranges: Vec<(u64, u64)> = (0..seen.fixups.len())
-        .into_par_iter()
-        .flat_map_iter(|index| {
-            let fixups = seen.fixups.at(index);
-            let taken = move || fixups.iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
-            taken().filter(|&target| is_boundary(seen, target)).flat_map(move |bound| {
-                let near = taken().filter(move |other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE);
-                near.map(move |other| (other.min(bound), other.max(bound))).chain([around(seen, bound)])
-            })
-        })
-        .collect();
+    let is_named = |target: u64| facts.named_labels.binary_search(&target).is_ok();
+    // Only labels and places between functions can be boundaries.
+    let labels = (0..seen.fixups.len()).into_par_iter().with_min_len(1024).flat_map_iter(|index| {
+        let taken = seen.fixups.at(index).iter().filter(|fixup| takes_address(fixup.kind) && is_named(fixup.target));
+        taken.map(move |fixup| (FunctionId::from_index(index), fixup.target))
+    });
+    let between = facts.outward.par_iter().filter(|outward| outward.to.is_none() && takes_address(outward.kind));
+    let taken: Vec<(FunctionId, u64)> = labels.chain(between.map(|outward| (outward.from, outward.target))).collect();
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for (from, bound) in taken.into_iter().filter(|&(_, bound)| is_boundary(seen, bound)) {
+        ranges.push(around(seen, bound));
+        let others = seen.fixups[from].iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
+        let near = others.filter(|other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE);
+        ranges.extend(near.map(|other| (other.min(bound), other.max(bound))));
+    }
+    let named = seen.data_refs.par_iter().filter(|data_ref| is_named(data_ref.target));
+    let others = off_entries.par_iter().filter_map(|&index| seen.data_refs.get(index as usize));
     ranges.par_extend(
-        seen.data_refs
-            .par_iter()
+        named
+            .chain(others)
             .filter(|data_ref| data_ref.evidence != Evidence::Table && is_boundary(seen, data_ref.target))
             .map(|data_ref| around(seen, data_ref.target)),
     );
@@ -252,7 +272,7 @@ fn refer(
     from: Option<(FunctionId, FixupKind)>,
     symbol: bool,
 ) -> impl Iterator<Item = Referred> + use<> {
-    let inside = program.function_at(target).filter(|&id| program.functions[id].start != target);
+    let inside = program.place_of(target).filter(|&(_, is_entry)| !is_entry).map(|(id, _)| id);
     let (label, lowered) = match inside {
         None => (None, None),
         Some(id) if !program.inst_starts.get(target) => {
@@ -278,44 +298,42 @@ fn refer(
 }
 
 /// Labels: every place inside a function that something else refers to.
-fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) {
     let seen: &Program<'_> = program;
-    let mut found: Vec<Referred> = (0..seen.fixups.len())
-        .into_par_iter()
-        .flat_map_iter(|index| {
-            let id = FunctionId::from_index(index);
-            seen.fixups[id].iter().flat_map(move |fixup| refer(seen, fixup.target, Some((id, fixup.kind)), false))
-        })
-        .collect();
-    found.par_extend(seen.data_refs.par_iter().flat_map_iter(|data_ref| refer(seen, data_ref.target, None, false)));
-    found.par_extend(facts.symbol_addrs.par_iter().flat_map_iter(|&addr| refer(seen, addr, None, true)));
-    found.extend(refer(seen, seen.image.header().entry, None, false));
-    let mut labels: Vec<u64> = program.landing_pads.clone();
-    for referred in found {
-        match referred {
-            Referred::Label(label) => labels.push(label),
-            Referred::Lower(id, class, reason) => lower(&mut program.functions[id], class, reason),
-        }
+    let from_code = facts.outward.par_iter().map(|outward| (outward.target, Some((outward.from, outward.kind)), false));
+    let from_data = off_entries.par_iter().filter_map(|&index| seen.data_refs.get(index as usize));
+    let symbols = facts.symbol_addrs.par_iter().map(|&addr| (addr, None, true));
+    let (mut labels, lowered): (Vec<u64>, Vec<(FunctionId, Class, Reason)>) = from_code
+        .chain(from_data.map(|data_ref| (data_ref.target, None, false)))
+        .chain(symbols)
+        .chain(rayon::iter::once((seen.image.header().entry, None, false)))
+        .flat_map_iter(|(target, from, symbol)| refer(seen, target, from, symbol))
+        .partition_map(|referred| match referred {
+            Referred::Label(label) => Either::Left(label),
+            Referred::Lower(id, class, reason) => Either::Right((id, class, reason)),
+        });
+    for (id, class, reason) in lowered {
+        lower(&mut program.functions[id], class, reason);
     }
+    labels.extend_from_slice(&program.landing_pads);
     labels.par_sort_unstable();
     labels.dedup();
+    labels.shrink_to_fit();
     program.labels = labels;
 }
 
 /// What stands between the functions: padding is free space; anything else stays, and what it might
-/// refer to if it were code stays too.
-fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+/// refer to if it were code stays too. Says whether references from data were added.
+fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) -> bool {
     // Places that control may go to, and places whose address is taken.
     let seen: &Program<'_> = program;
-    let from_code = (0..seen.fixups.len()).into_par_iter().flat_map_iter(|index| {
-        seen.fixups.at(index).iter().filter(|fixup| in_gap(seen, fixup.target)).map(|fixup| {
-            let branch = matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
-            (branch, fixup.target)
-        })
+    let from_code = facts.outward.par_iter().filter(|outward| outward.to.is_none()).map(|outward| {
+        let branch = matches!(outward.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
+        (branch, outward.target)
     });
-    let from_data = seen
-        .data_refs
+    let from_data = off_entries
         .par_iter()
+        .filter_map(|&index| seen.data_refs.get(index as usize))
         .filter(|data_ref| in_gap(seen, data_ref.target))
         .map(|data_ref| (data_ref.evidence == Evidence::Table, data_ref.target));
     let (entered, referenced): (Vec<_>, Vec<_>) = from_code.chain(from_data).partition(|&(enters, _)| enters);
@@ -372,12 +390,16 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         }
     }
     program.obstacles = obstacles;
+    let added = !words.is_empty();
     entries.dedup();
     program.padding_entries = entries;
     program.data_refs.extend(words);
-    program.data_refs.sort_unstable_by_key(|data_ref| data_ref.file_offset);
+    // Sorted but for those words; several may be the same.
+    program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
+    let count = program.data_refs.len();
     program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
     pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
+    added || program.data_refs.len() != count
 }
 
 /// Whether padding consists of NOPs only, so that control runs through it.
@@ -410,7 +432,7 @@ fn gap_relocations(
         match (rela.kind, program.image.offset_of(rela.offset)) {
             (postlink_image::reloc::R64, Some(file_offset)) if program.image.exec_section_at(target).is_some() => {
                 let kind = DataRefKind::Abs64;
-                words.push(DataRef { file_offset, addr: rela.offset, target, kind, evidence: Evidence::Reloc });
+                words.push(DataRef { file_offset, addr: rela.offset, target, in_table: 0, kind, evidence: Evidence::Reloc });
             }
             _ => doubtful.extend([value, value.wrapping_add_signed(rela.addend)]),
         }

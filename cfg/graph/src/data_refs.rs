@@ -1,6 +1,7 @@
 //! References to code from outside of code: relocated words, dynamic relocations, RELR, the GOT.
 
-use postlink_image::{DynamicTable, Image, Section, elf, relr_addresses, reloc};
+use postlink_image::{DynamicTable, Image, Rela, Section, SymbolTable, elf, relr_addresses, reloc};
+use rayon::prelude::*;
 
 use crate::code_relocs::is_irrelevant;
 use crate::{DataRef, DataRefKind, Evidence};
@@ -47,14 +48,16 @@ pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]
                 file_offset: entry.value_offset,
                 addr: 0,
                 target: entry.value,
+                in_table: 0,
                 kind: DataRefKind::Abs64,
                 evidence: Evidence::Dynamic,
             });
         }
     }
-    found.refs.sort_unstable_by_key(|data_ref| (data_ref.file_offset, data_ref.kind, data_ref.evidence));
+    // Few sorted runs, which this sort finds.
+    found.refs.sort_by_key(|data_ref| (data_ref.file_offset, data_ref.kind, data_ref.evidence));
     found.refs.dedup_by_key(|data_ref| data_ref.file_offset);
-    found.pc32.sort_unstable();
+    found.pc32.sort();
     found.pc32.dedup_by_key(|word| word.addr);
     unexplained_got_words(image, &governed, &mut found);
     found
@@ -64,7 +67,7 @@ fn absolute_word(image: &Image<'_>, addr: u64, evidence: Evidence, found: &mut D
     let Some(file_offset) = image.offset_of(addr) else { return };
     let Some(target) = read_u64(image, addr) else { return };
     if image.exec_section_at(target).is_some() {
-        found.refs.push(DataRef { file_offset, addr, target, kind: DataRefKind::Abs64, evidence });
+        found.refs.push(DataRef { file_offset, addr, target, in_table: 0, kind: DataRefKind::Abs64, evidence });
     }
 }
 
@@ -91,6 +94,7 @@ fn dynamic(image: &Image<'_>, found: &mut DataRefs) -> Vec<u64> {
                         file_offset: addend_offset,
                         addr: 0,
                         target,
+                        in_table: 0,
                         kind: DataRefKind::Abs64,
                         evidence: Evidence::Dynamic,
                     });
@@ -139,65 +143,94 @@ fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs)
             unloaded_section(image, table, section, found);
             continue;
         }
-        for rela in image.rela_table(table).iter() {
-            if is_irrelevant(rela.kind) || !section.contains(rela.offset) {
-                continue;
-            }
-            let Some(symbol) = symbols.get(rela.symbol as usize) else { continue };
-            let nominal = symbol.value.wrapping_add_signed(rela.addend);
-            let Some(file_offset) = image.offset_of(rela.offset) else { continue };
-            let mut push = |target: u64, kind: DataRefKind| {
-                if image.exec_section_at(target).is_some() {
-                    let addr = rela.offset;
-                    found.refs.push(DataRef { file_offset, addr, target, kind, evidence: Evidence::Reloc });
-                }
-            };
-            match rela.kind {
-                reloc::R64 => {
-                    if governed.binary_search(&rela.offset).is_err()
-                        && let Some(word) = read_u64(image, rela.offset)
-                    {
-                        push(word, DataRefKind::Abs64);
-                    }
-                }
-                reloc::R32 | reloc::R32S => {
-                    if let Some(word) = read_i32(image, rela.offset) {
-                        push(u64::from(word.cast_unsigned()), DataRefKind::Abs32);
-                    }
-                }
-                reloc::PC32 | reloc::PLT32 => {
-                    let Some(value) = read_i32(image, rela.offset) else { continue };
-                    let relative = rela.offset.wrapping_add_signed(i64::from(value));
-                    let at_code = |addr: u64| image.exec_section_at(addr).is_some();
-                    if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
-                        found.pc32.push(Pc32Word { addr: rela.offset, file_offset, value });
-                    }
-                }
-                reloc::PC64 => {
-                    if let Some(word) = read_u64(image, rela.offset) {
-                        push(rela.offset.wrapping_add(word), DataRefKind::Pc64);
-                    }
-                }
-                reloc::GOTOFF64 | reloc::PLTOFF64 => push(nominal, DataRefKind::Delta64),
-                reloc::GOTPCREL => {
-                    if symbol.is_defined()
-                        && let Some(value) = read_i32(image, rela.offset)
-                    {
-                        let slot = rela.offset.wrapping_add_signed(i64::from(value) - rela.addend);
-                        if governed.binary_search(&slot).is_err() {
-                            absolute_word(image, slot, Evidence::Reloc, found);
-                        }
-                    }
-                }
-                reloc::R16 | reloc::R8 | reloc::PC16 | reloc::PC8 => {
-                    if image.exec_section_at(nominal).is_some() {
-                        found.doubtful_targets.push(nominal);
-                    }
-                }
-                _ => {}
-            }
+        let table = image.rela_table(table);
+        let parts: Vec<DataRefs> = (0..table.len().div_ceil(CHUNK))
+            .into_par_iter()
+            .map(|chunk| {
+                let range = chunk * CHUNK..table.len().min((chunk + 1) * CHUNK);
+                relocations(image, &symbols, section, range.filter_map(|index| table.get(index)), governed)
+            })
+            .collect();
+        found.refs.reserve_exact(parts.iter().map(|part| part.refs.len()).sum());
+        for part in parts {
+            found.refs.extend(part.refs);
+            found.pc32.extend(part.pc32);
+            found.doubtful_targets.extend(part.doubtful_targets);
         }
     }
+}
+
+/// Relocations that one thread reads at a time.
+const CHUNK: usize = 1 << 15;
+
+/// What some relocations of a loaded section say.
+fn relocations(
+    image: &Image<'_>,
+    symbols: &SymbolTable<'_>,
+    section: &Section<'_>,
+    relocations: impl Iterator<Item = Rela>,
+    governed: &[u64],
+) -> DataRefs {
+    let mut found = DataRefs::default();
+    for rela in relocations {
+        if is_irrelevant(rela.kind) || !section.contains(rela.offset) {
+            continue;
+        }
+        let Some(symbol) = symbols.get(rela.symbol as usize) else { continue };
+        let nominal = symbol.value.wrapping_add_signed(rela.addend);
+        let Some(file_offset) = image.offset_of(rela.offset) else { continue };
+        let mut push = |target: u64, kind: DataRefKind| {
+            if image.exec_section_at(target).is_some() {
+                let addr = rela.offset;
+                found.refs.push(DataRef { file_offset, addr, target, in_table: 0, kind, evidence: Evidence::Reloc });
+            }
+        };
+        match rela.kind {
+            reloc::R64 => {
+                if governed.binary_search(&rela.offset).is_err()
+                    && let Some(word) = read_u64(image, rela.offset)
+                {
+                    push(word, DataRefKind::Abs64);
+                }
+            }
+            reloc::R32 | reloc::R32S => {
+                if let Some(word) = read_i32(image, rela.offset) {
+                    push(u64::from(word.cast_unsigned()), DataRefKind::Abs32);
+                }
+            }
+            reloc::PC32 | reloc::PLT32 => {
+                let Some(value) = read_i32(image, rela.offset) else { continue };
+                let relative = rela.offset.wrapping_add_signed(i64::from(value));
+                let at_code = |addr: u64| image.exec_section_at(addr).is_some();
+                if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
+                    found.pc32.push(Pc32Word { addr: rela.offset, file_offset, value });
+                }
+            }
+            reloc::PC64 => {
+                if let Some(word) = read_u64(image, rela.offset) {
+                    push(rela.offset.wrapping_add(word), DataRefKind::Pc64);
+                }
+            }
+            reloc::GOTOFF64 | reloc::PLTOFF64 => push(nominal, DataRefKind::Delta64),
+            reloc::GOTPCREL => {
+                if symbol.is_defined()
+                    && let Some(value) = read_i32(image, rela.offset)
+                {
+                    let slot = rela.offset.wrapping_add_signed(i64::from(value) - rela.addend);
+                    if governed.binary_search(&slot).is_err() {
+                        absolute_word(image, slot, Evidence::Reloc, &mut found);
+                    }
+                }
+            }
+            reloc::R16 | reloc::R8 | reloc::PC16 | reloc::PC8 => {
+                if image.exec_section_at(nominal).is_some() {
+                    found.doubtful_targets.push(nominal);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Notes that name code and are read from the file only: `.note.stapsdt`, the places of probes.
@@ -214,7 +247,7 @@ fn unloaded_section(image: &Image<'_>, table: usize, section: &Section<'_>, foun
         if image.exec_section_at(target).is_some() {
             let file_offset = section.offset + offset;
             let evidence = Evidence::Reloc;
-            found.refs.push(DataRef { file_offset, addr: 0, target, kind: DataRefKind::Abs64, evidence });
+            found.refs.push(DataRef { file_offset, addr: 0, target, in_table: 0, kind: DataRefKind::Abs64, evidence });
         }
     }
 }

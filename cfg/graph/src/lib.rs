@@ -15,6 +15,7 @@ mod data_refs;
 mod discover;
 pub mod dump;
 mod function_cfg;
+mod outward;
 mod program;
 mod reason;
 mod recover;

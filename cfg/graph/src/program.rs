@@ -184,10 +184,7 @@ pub enum DataRefKind {
     /// 8-byte distance from the word itself.
     Pc64,
     /// 4-byte distance from the start of a table.
-    Table32 {
-        /// Address of the table.
-        base: u64,
-    },
+    Table32,
     /// 8-byte distance from the GOT or another fixed base: changes by as much as its target.
     Delta64,
 }
@@ -201,10 +198,21 @@ pub struct DataRef {
     pub addr: u64,
     /// The code address that it designates.
     pub target: u64,
+    /// Bytes from the start of the table to the word, if it is an entry of a table of distances.
+    pub in_table: u32,
     /// Encoding.
     pub kind: DataRefKind,
     /// How it is known.
     pub evidence: Evidence,
+}
+
+const _: () = assert!(size_of::<DataRef>() == 32, "there are a million of them");
+
+impl DataRef {
+    /// Start of the table that the word is an entry of, if it is one ([`DataRefKind::Table32`]).
+    pub const fn table_base(&self) -> u64 {
+        self.addr.wrapping_sub(self.in_table as u64)
+    }
 }
 
 /// A jump table.
@@ -236,7 +244,7 @@ pub struct Program<'d> {
     /// All functions.
     pub functions: IndexVec<FunctionId, Function>,
     /// Finds a function by address.
-    pub(crate) function_index: AddressIndex,
+    pub(crate) function_index: FunctionIndex,
     /// Outward fixups of each function, sorted by offset.
     pub fixups: IndexLists<FunctionId, Fixup>,
     /// References from data, sorted by file offset.
@@ -279,6 +287,11 @@ impl<'d> Program<'d> {
         find_function(self.functions.as_slice(), &self.function_index, addr)
     }
 
+    /// The function that holds `addr`, and whether that is its entry.
+    pub(crate) fn place_of(&self, addr: u64) -> Option<(FunctionId, bool)> {
+        place_of(self.functions.as_slice(), &self.function_index, addr)
+    }
+
     /// Interior labels of a function.
     pub fn labels_of(&self, function: &Function) -> &[u64] {
         sorted_range(&self.labels, function.start, function.end)
@@ -297,8 +310,9 @@ impl<'d> Program<'d> {
     pub(crate) fn padding_at(&self, addr: u64) -> Option<(u64, u64)> {
         let section = self.image.sections().get(self.image.exec_section_at(addr)?)?;
         let functions = self.functions.as_slice();
-        let next = self.function_index.upto(functions, |function| function.start, addr);
-        let before = next.checked_sub(1).and_then(|index| functions.get(index));
+        let last = self.function_index.last_upto(addr).map(|last| last.0);
+        let next = last.map_or(0, |last| last + 1);
+        let before = last.and_then(|index| functions.get(index));
         let start = before.map_or(section.addr, |function| function.end.max(section.addr));
         let section_end = section.addr + section.size;
         let end = functions.get(next).map_or(section_end, |function| function.start.min(section_end));
@@ -336,11 +350,37 @@ impl<'d> Program<'d> {
     }
 }
 
+/// Finds functions by address. Most addresses that are asked for are entries, for which the functions themselves need not
+/// be looked at: their starts alone fit into a cache.
+pub(crate) struct FunctionIndex {
+    starts: Vec<u64>,
+    index: AddressIndex,
+}
+
+impl FunctionIndex {
+    pub(crate) fn new(functions: &[Function]) -> Self {
+        let starts: Vec<u64> = functions.iter().map(|function| function.start).collect();
+        let index = AddressIndex::new(&starts, |&start| start);
+        Self { starts, index }
+    }
+
+    /// Position and start of the last function that starts at `addr` or in front of it.
+    fn last_upto(&self, addr: u64) -> Option<(usize, u64)> {
+        let index = self.index.last_upto(&self.starts, |&start| start, addr)?;
+        self.starts.get(index).map(|&start| (index, start))
+    }
+}
+
 /// The function that holds `addr`; `index` is the one of `functions`.
-pub(crate) fn find_function(functions: &[Function], index: &AddressIndex, addr: u64) -> Option<FunctionId> {
-    let index = index.last_upto(functions, |function| function.start, addr)?;
-    let function = functions.get(index)?;
-    function.contains(addr).then(|| FunctionId(u32::try_from(index).unwrap_or(u32::MAX)))
+pub(crate) fn find_function(functions: &[Function], index: &FunctionIndex, addr: u64) -> Option<FunctionId> {
+    place_of(functions, index, addr).map(|(id, _)| id)
+}
+
+/// The function that holds `addr`, and whether that is its entry.
+pub(crate) fn place_of(functions: &[Function], index: &FunctionIndex, addr: u64) -> Option<(FunctionId, bool)> {
+    let (index, start) = index.last_upto(addr)?;
+    let id = FunctionId(u32::try_from(index).unwrap_or(u32::MAX));
+    (start == addr || functions.get(index).is_some_and(|function| addr < function.end)).then_some((id, start == addr))
 }
 
 /// The part of a sorted slice that lies in `start..end`.

@@ -10,6 +10,8 @@ use crate::classify::{self, Facts};
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Discovered, Extent, discover, extent_at, guess_extent};
 use crate::scan::{Doubt, Found, Reader, Scan, Scanner};
+use crate::outward::{self, Outward};
+use crate::program::FunctionIndex;
 use crate::{Fixup, FixupKind, Function, FunctionId, Program, Traits, data_refs, tables};
 
 /// Why nothing can be recovered from a file at all.
@@ -38,7 +40,7 @@ pub(crate) struct LandingPads {
 /// [`CfgError`] if the file's unwind table as a whole cannot be read.
 pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let eh_frame = trace_span!("frames").in_scope(|| EhFrame::parse(image))?;
-    let discovered = trace_span!("discover").in_scope(|| discover(image, eh_frame.as_ref()));
+    let mut discovered = trace_span!("discover").in_scope(|| discover(image, eh_frame.as_ref()));
     let span = trace_span!("scan").entered();
     let landing_pads = landing_pads(image, eh_frame.as_ref());
     let relocs = CodeRelocs::read(image);
@@ -46,7 +48,8 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let inst_starts = InstStarts::new(image.exec_ranges());
     let pads = sorted_pads(&landing_pads);
     let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts };
-    let scanned = scan_all(&scanner, &discovered, &pads);
+    let extents = std::mem::take(&mut discovered.extents);
+    let scanned = scan_all(&scanner, extents, &discovered, &pads);
 
     drop(span);
     let span = trace_span!("collect").entered();
@@ -60,7 +63,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
 
     drop(span);
     let span = trace_span!("tables").entered();
-    let function_index = AddressIndex::new(functions.as_slice(), |function| function.start);
+    let function_index = FunctionIndex::new(functions.as_slice());
     let mut program = Program {
         image,
         eh_frame,
@@ -77,7 +80,9 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         movable_sections: discovered.movable.clone(),
         inst_starts,
     };
-    find_parents(&mut program);
+    let is_cold = cold_parts(&program);
+    let outward = outward::from_code(&program, &is_cold);
+    find_parents(&mut program, &outward, &is_cold);
     let roots = roots(&program);
     let is_code = |addr: u64| image.exec_section_at(addr).is_some();
     let is_padding = |addr: u64| program.padding_at(addr).is_some();
@@ -94,11 +99,11 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     program.tables = found.tables;
     program.tables.extend(tables::absolute_tables(&program));
     program.tables.sort_unstable_by_key(|table| table.base);
-    program.data_refs.reserve_exact(found.refs.len() + found.dead_entries.len());
-    program.data_refs.extend(found.refs);
-    program.data_refs.extend(found.dead_entries);
-    // A few sorted runs: the stable sort merges them.
-    program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
+    let mut more = found.refs;
+    more.extend(found.dead_entries);
+    // Few sorted runs, as a rule one.
+    more.sort_by_key(|data_ref| data_ref.file_offset);
+    tables::merge(&mut program.data_refs, more);
     drop(span);
     let _span = trace_span!("classify").entered();
     classify::classify(
@@ -107,6 +112,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
             extents: &extents,
             scans: &scans,
             doubts: &doubts,
+            outward: &outward,
             landing_pads: &landing_pads,
             symbol_addrs: &discovered.symbol_addrs,
             named_labels: &discovered.labels,
@@ -161,7 +167,7 @@ struct Scanned {
 const CHUNK: usize = 1024;
 
 /// Scans all functions, and those that only direct branches of others reveal, until none is new.
-fn scan_all(scanner: &Scanner<'_, '_>, discovered: &Discovered, pads: &[u64]) -> Scanned {
+fn scan_all(scanner: &Scanner<'_, '_>, extents: Vec<Extent>, discovered: &Discovered, pads: &[u64]) -> Scanned {
     let image = scanner.image;
     let is_code = |target: u64| image.exec_section_at(target).is_some();
     let mut all = Scanned {
@@ -172,7 +178,7 @@ fn scan_all(scanner: &Scanner<'_, '_>, discovered: &Discovered, pads: &[u64]) ->
         got_slots: Vec::new(),
         inline_words: Vec::new(),
     };
-    let mut fresh = discovered.extents.clone();
+    let mut fresh = extents;
     for round in 0..=MAX_ROUNDS {
         let first_part = all.fixups.len();
         all.scan(scanner, discovered, pads, fresh);
@@ -241,7 +247,7 @@ impl Scanned {
             })
             .collect();
         let is_first = self.extents.is_empty();
-        self.extents.extend(fresh);
+        if is_first { self.extents = fresh } else { self.extents.extend(fresh) }
         self.scans.reserve_exact(self.extents.len() - self.scans.len());
         for (scans, found) in chunks {
             self.scans.extend(scans);
@@ -303,40 +309,34 @@ fn function_of(extent: &Extent, scan: &Scan) -> Function {
     }
 }
 
-/// A function named `NAME.cold` is a part of the function that it exchanges jumps with.
-fn find_parents(program: &mut Program<'_>) {
+/// For each function whether it is a part of another one by its name: `NAME.cold`.
+fn cold_parts(program: &Program<'_>) -> Vec<bool> {
     let table = program.image.symtab();
-    let is_cold: Vec<bool> = program
-        .functions
-        .as_slice()
-        .par_iter()
-        .map(|function| {
-            let symbol = function.symbol.and_then(|index| table.as_ref()?.get(index as usize));
-            symbol.is_some_and(|symbol| {
-                let name = table.map_or(&[][..], |table| table.name(&symbol));
-                name.windows(5).any(|part| part == b".cold")
-            })
+    let functions = program.functions.as_slice().par_iter();
+    let is_cold = |function: &Function| {
+        let symbol = function.symbol.and_then(|index| table.as_ref()?.get(index as usize));
+        symbol.is_some_and(|symbol| {
+            let name = table.map_or(&[][..], |table| table.name(&symbol));
+            name.windows(5).any(|part| part == b".cold")
         })
-        .collect();
-    let seen: &Program<'_> = program;
-    let parents: Vec<(FunctionId, FunctionId)> = (0..seen.fixups.len())
-        .into_par_iter()
-        .flat_map_iter(|index| {
-            let fixups = seen.fixups.at(index);
-            let id = FunctionId::from_index(index);
-            let is_cold = &is_cold;
-            let cold = is_cold.get(index).copied().unwrap_or(false);
-            let branches = fixups.iter().filter(|fixup| matches!(fixup.kind, FixupKind::Branch32 | FixupKind::Branch8));
-            branches.filter_map(move |fixup| {
-                let other = seen.function_at(fixup.target).filter(|&other| other != id)?;
-                let other_cold = is_cold.get(other.index()).copied().unwrap_or(false);
-                let interior = seen.functions[other].start != fixup.target;
-                match (cold, other_cold) {
-                    (true, false) if interior => Some((id, other)),
-                    (false, true) => Some((other, id)),
-                    _ => None,
-                }
-            })
+    };
+    functions.map(is_cold).collect()
+}
+
+/// A function named `NAME.cold` is a part of the function that it exchanges jumps with.
+fn find_parents(program: &mut Program<'_>, outward: &[Outward], is_cold: &[bool]) {
+    let is_cold = |id: FunctionId| is_cold.get(id.index()).copied().unwrap_or(false);
+    let parents: Vec<(FunctionId, FunctionId)> = outward
+        .iter()
+        .filter(|outward| matches!(outward.kind, FixupKind::Branch32 | FixupKind::Branch8))
+        .filter_map(|outward| {
+            let (id, other) = (outward.from, outward.to.filter(|&other| other != outward.from)?);
+            let interior = program.functions[other].start != outward.target;
+            match (is_cold(id), is_cold(other)) {
+                (true, false) if interior => Some((id, other)),
+                (false, true) => Some((other, id)),
+                _ => None,
+            }
         })
         .collect();
     // The parent by name, if it is among those that exchange jumps with the part; else the first in

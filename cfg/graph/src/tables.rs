@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::bits::InstStarts;
 use crate::data_refs::Pc32Word;
-use crate::program::find_function;
+use crate::program::{FunctionIndex, place_of};
 use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program};
 
 /// Entries of one table that are looked at; more is no jump table.
@@ -31,7 +31,7 @@ pub(crate) struct Tables {
 
 pub(crate) struct Context<'a> {
     pub(crate) functions: &'a [Function],
-    pub(crate) function_index: &'a AddressIndex,
+    pub(crate) function_index: &'a FunctionIndex,
     pub(crate) fixups: &'a IndexLists<FunctionId, Fixup>,
     pub(crate) inst_starts: &'a InstStarts,
     /// The topmost parent of each function.
@@ -48,9 +48,8 @@ impl Context<'_> {
 
     /// Whether an entry of a table that `owner` reads may lead to `target`.
     fn may_lead_to(&self, owner: FunctionId, target: u64) -> Lead {
-        if let Some(id) = find_function(self.functions, self.function_index, target) {
-            let function = self.functions.get(id.index());
-            if function.is_some_and(|function| function.start == target) {
+        if let Some((id, is_entry)) = place_of(self.functions, self.function_index, target) {
+            if is_entry {
                 return Lead::Code;
             }
             let family = self.root(id) == self.root(owner);
@@ -104,7 +103,8 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
                 file_offset: word.file_offset,
                 addr: word.addr,
                 target: base.wrapping_add_signed(i64::from(word.value)),
-                kind: DataRefKind::Table32 { base },
+                in_table: (word.addr - base) as u32,
+                kind: DataRefKind::Table32,
                 evidence: Evidence::Table,
             };
             if dead { found.dead_entries.push(data_ref) } else { found.refs.push(data_ref) }
@@ -168,9 +168,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
     let free: Vec<Pc32Word> =
         words.iter().zip(claimed).filter(|(_, claimed)| !**claimed).map(|(word, _)| *word).collect();
     let is_entry = |target: u64| {
-        find_function(context.functions, context.function_index, target)
-            .and_then(|id| context.functions.get(id.index()))
-            .is_some_and(|function| function.start == target)
+        place_of(context.functions, context.function_index, target).is_some_and(|(_, is_entry)| is_entry)
     };
     // Claimed words in front may be part of the same table, whose start is then unknown.
     let run_start_of = |addr: u64| {
@@ -196,6 +194,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
                 file_offset: word.file_offset,
                 addr: word.addr,
                 target: to_itself(word),
+                in_table: 0,
                 kind: DataRefKind::Pc32,
                 evidence: Evidence::Reloc,
             }));
@@ -216,14 +215,17 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
 /// has an indirect jump. Their entries are ordinary references; the table itself is for readers.
 pub(crate) fn absolute_tables(program: &Program<'_>) -> Vec<JumpTable> {
     let (functions, refs) = (&program.functions, &program.data_refs);
+    let owners: Vec<Option<FunctionId>> = refs
+        .par_iter()
+        .map(|data_ref| {
+            let inside = program.place_of(data_ref.target).filter(|&(_, is_entry)| !is_entry).map(|(id, _)| id);
+            inside.filter(|&id| functions.get(id).is_some_and(|function| function.traits.indirect_jump))
+        })
+        .collect();
     let mut tables: Vec<JumpTable> = Vec::new();
     let mut open: Option<(u64, JumpTable)> = None;
-    for data_ref in refs.iter().filter(|data_ref| data_ref.kind == DataRefKind::Abs64 && data_ref.addr != 0) {
-        let owner = program.function_at(data_ref.target).filter(|&id| {
-            functions.get(id).is_some_and(|function| {
-                function.traits.indirect_jump && function.start != data_ref.target
-            })
-        });
+    let words = refs.iter().zip(owners);
+    for (data_ref, owner) in words.filter(|(word, _)| word.kind == DataRefKind::Abs64 && word.addr != 0) {
         match (&mut open, owner) {
             (Some((next, table)), Some(owner)) if *next == data_ref.addr && table.owner == owner => {
                 table.entries += 1;
@@ -240,4 +242,56 @@ pub(crate) fn absolute_tables(program: &Program<'_>) -> Vec<JumpTable> {
     tables.extend(open.map(|(_, table)| table));
     tables.retain(|table| table.entries > 1);
     tables
+}
+
+/// Adds `more`, sorted, to `refs`, sorted, both by their place in the file. Of references with the same place those that
+/// were in `refs` come first. Needs no memory but for the result.
+pub(crate) fn merge(refs: &mut Vec<DataRef>, mut more: Vec<DataRef>) {
+    let Some(&filler) = more.first() else { return };
+    let mut old = refs.len();
+    refs.reserve_exact(more.len());
+    refs.resize(old + more.len(), filler);
+    for place in (0..refs.len()).rev() {
+        let (Some(&new), before) = (more.last(), old.checked_sub(1).and_then(|last| refs.get(last)).copied()) else { return };
+        let next = match before {
+            Some(before) if before.file_offset > new.file_offset => {
+                old -= 1;
+                before
+            }
+            _ => {
+                more.pop();
+                new
+            }
+        };
+        if let Some(slot) = refs.get_mut(place) {
+            *slot = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_order() {
+        let word = |file_offset: u64, addr: u64| DataRef {
+            file_offset,
+            addr,
+            target: 0,
+            in_table: 0,
+            kind: DataRefKind::Abs64,
+            evidence: Evidence::Reloc,
+        };
+        for bits in 0u32..1 << 12 {
+            // Twelve words at six places, each in the first or the second list; `addr` says which.
+            let (second, first): (Vec<u64>, Vec<u64>) = (0..12u64).partition(|word| bits >> word & 1 != 0);
+            let list = |places: &[u64], addr: u64| places.iter().map(|place| word(place / 2, addr)).collect::<Vec<_>>();
+            let (mut merged, more) = (list(&first, 1), list(&second, 2));
+            let mut expected = [merged.clone(), more.clone()].concat();
+            expected.sort_by_key(|word| word.file_offset);
+            merge(&mut merged, more);
+            assert_eq!(merged, expected);
+        }
+    }
 }

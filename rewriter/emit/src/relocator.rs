@@ -87,7 +87,7 @@ impl Relocator<'_> {
                 Some(())
             }
             DataRefKind::Pc32 => write_i32(file, offset, target.wrapping_sub(data_ref.addr).cast_signed()),
-            DataRefKind::Table32 { base } => write_i32(file, offset, target.wrapping_sub(base).cast_signed()),
+            DataRefKind::Table32 => write_i32(file, offset, target.wrapping_sub(data_ref.table_base()).cast_signed()),
             DataRefKind::Pc64 => {
                 let distance = target.wrapping_sub(data_ref.addr);
                 file.get_mut(offset..offset + 8)?.copy_from_slice(&distance.to_le_bytes());

@@ -169,7 +169,7 @@ where
         .program
         .data_refs
         .iter()
-        .filter(|word| matches!(word.kind, DataRefKind::Table32 { .. } | DataRefKind::Pc32))
+        .filter(|word| matches!(word.kind, DataRefKind::Table32 | DataRefKind::Pc32))
         .map(|word| (word.addr, word.target))
         .collect();
     table_words.sort_unstable();
