@@ -10,7 +10,6 @@ use crate::{DataRef, DataRefKind, Evidence};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pc32Word {
     pub(crate) addr: u64,
-    pub(crate) file_offset: u64,
     /// The word's content.
     pub(crate) value: i32,
 }
@@ -152,6 +151,7 @@ fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs)
             })
             .collect();
         found.refs.reserve_exact(parts.iter().map(|part| part.refs.len()).sum());
+        found.pc32.reserve_exact(parts.iter().map(|part| part.pc32.len()).sum());
         for part in parts {
             found.refs.extend(part.refs);
             found.pc32.extend(part.pc32);
@@ -203,7 +203,7 @@ fn relocations(
                 let relative = rela.offset.wrapping_add_signed(i64::from(value));
                 let at_code = |addr: u64| image.exec_section_at(addr).is_some();
                 if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
-                    found.pc32.push(Pc32Word { addr: rela.offset, file_offset, value });
+                    found.pc32.push(Pc32Word { addr: rela.offset, value });
                 }
             }
             reloc::PC64 => {

@@ -165,7 +165,12 @@ pub fn build_cfg(program: &Program<'_>, id: FunctionId) -> FunctionCfg {
     let mut stream = Stream::new(bytes, function.start);
     let mut at = 0u32;
     while at < size {
-        let Some(inst) = stream.next_inst() else {
+        let plain = stream.next_plain();
+        if plain != 0 {
+            at += plain as u32;
+            continue;
+        }
+        let Some(inst) = stream.next_other() else {
             at += 1;
             stream.seek(at as usize);
             continue;
@@ -251,7 +256,15 @@ impl Builder<'_, '_> {
             let mut last_is_call = false;
             let mut exit_size = 0;
             while at < end {
-                let Some(inst) = stream.next_inst() else {
+                let plain = stream.next_plain();
+                if plain != 0 {
+                    at += plain as u32;
+                    kept = at;
+                    last_is_call = false;
+                    exit_size = 0;
+                    continue;
+                }
+                let Some(inst) = stream.next_other() else {
                     at += 1;
                     kept = at;
                     stream.seek(at as usize);

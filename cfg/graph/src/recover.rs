@@ -40,16 +40,20 @@ pub(crate) struct LandingPads {
 /// [`CfgError`] if the file's unwind table as a whole cannot be read.
 pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let eh_frame = trace_span!("frames").in_scope(|| EhFrame::parse(image))?;
-    let mut discovered = trace_span!("discover").in_scope(|| discover(image, eh_frame.as_ref()));
+    let ((mut discovered, relocs), landing_pads) = trace_span!("discover").in_scope(|| {
+        rayon::join(
+            || (discover(image, eh_frame.as_ref()), CodeRelocs::read(image)),
+            || landing_pads(image, eh_frame.as_ref()),
+        )
+    });
     let span = trace_span!("scan").entered();
-    let landing_pads = landing_pads(image, eh_frame.as_ref());
-    let relocs = CodeRelocs::read(image);
     let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
     let inst_starts = InstStarts::new(image.exec_ranges());
     let pads = sorted_pads(&landing_pads);
     let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts };
     let extents = std::mem::take(&mut discovered.extents);
     let scanned = scan_all(&scanner, extents, &discovered, &pads);
+    drop(pads);
 
     drop(span);
     let span = trace_span!("collect").entered();
@@ -86,6 +90,8 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let roots = roots(&program);
     let is_code = |addr: u64| image.exec_section_at(addr).is_some();
     let is_padding = |addr: u64| program.padding_at(addr).is_some();
+    // Words were found by their place in the file, so there is one.
+    let offset_of = |addr: u64| image.offset_of(addr).unwrap_or(0);
     let context = tables::Context {
         functions: program.functions.as_slice(),
         function_index: &program.function_index,
@@ -94,8 +100,10 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         roots: &roots,
         is_code: &is_code,
         is_padding: &is_padding,
+        offset_of: &offset_of,
     };
     let found = tables::find(&context, &data.pc32);
+    drop(data.pc32);
     program.tables = found.tables;
     program.tables.extend(tables::absolute_tables(&program));
     program.tables.sort_unstable_by_key(|table| table.base);

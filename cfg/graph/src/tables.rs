@@ -37,6 +37,8 @@ pub(crate) struct Context<'a> {
     /// The topmost parent of each function.
     pub(crate) roots: &'a [FunctionId],
     pub(crate) is_code: &'a (dyn Fn(u64) -> bool + Sync),
+    /// Where in the file the word at an address is that data has.
+    pub(crate) offset_of: &'a (dyn Fn(u64) -> u64 + Sync),
     /// Whether an address lies in padding between functions.
     pub(crate) is_padding: &'a (dyn Fn(u64) -> bool + Sync),
 }
@@ -100,7 +102,7 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
         claimed.get_mut(claim.words.clone()).into_iter().for_each(|flags| flags.fill(true));
         for (word, dead) in words.get(claim.words).into_iter().flatten().zip(claim.dead) {
             let data_ref = DataRef {
-                file_offset: word.file_offset,
+                file_offset: (context.offset_of)(word.addr),
                 addr: word.addr,
                 target: base.wrapping_add_signed(i64::from(word.value)),
                 in_table: (word.addr - base) as u32,
@@ -191,7 +193,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
         let table_relative = run.len() > 1 && run.iter().all(|word| is_entry(to_first(word)));
         if self_relative && !table_relative {
             found.refs.extend(run.iter().map(|word| DataRef {
-                file_offset: word.file_offset,
+                file_offset: (context.offset_of)(word.addr),
                 addr: word.addr,
                 target: to_itself(word),
                 in_table: 0,

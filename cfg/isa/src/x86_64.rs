@@ -58,6 +58,12 @@ impl<'a> Stream<'a> {
         self.at >= self.bytes.len()
     }
 
+    /// Where the next instruction is read, in bytes from the start of the range.
+    #[inline]
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
     /// Goes on at byte `position` of the range.
     pub const fn seek(&mut self, position: usize) {
         self.at = position;
@@ -139,7 +145,7 @@ impl<'a> Stream<'a> {
 
 impl Shape {
     /// The instruction of this shape at the start of `window`, which stands at `addr`.
-    #[inline]
+    #[inline(always)]
     fn inst(self, window: &[u8; 16], addr: u64) -> Inst {
         let next = addr.wrapping_add(u64::from(self.len));
         let is_nop = self.kind == Kind::Nop;

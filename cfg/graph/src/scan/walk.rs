@@ -85,17 +85,27 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
         let offset_of = |rela: Option<Rela>, start: u64| rela.map_or(u64::MAX, |rela| rela.offset.saturating_sub(start));
         let mut next_field = offset_of(next_rela, self.start);
         let mut stream = Stream::new(self.bytes, self.start);
-        let mut at = 0usize;
-        while at < self.bytes.len() {
-            let plain = stream.next_plain();
-            self.mark(at);
-            if plain != 0 && next_field >= (at + plain) as u64 {
+        let bytes = self.bytes;
+        while !stream.at_end() {
+            // Nearly all instructions are passed here, but never the last one of the function: 16 bytes must be there.
+            // `last`: where the one before the next one starts.
+            let (mut at, mut last) = (stream.position(), usize::MAX);
+            loop {
+                if let Some(word) = self.starts.get_mut(at / 64) {
+                    *word |= 1 << (at % 64);
+                }
+                let plain = stream.next_plain();
+                if plain == 0 || next_field < (at + plain) as u64 {
+                    break;
+                }
+                last = at;
                 at += plain;
-                // Flow::Next, unless it is a breakpoint: `last_flow`.
-                self.scan.falls_through = plain != 1 || self.bytes.get(at - 1) != Some(&0xcc);
-                continue;
             }
             stream.seek(at);
+            if last != usize::MAX {
+                // Flow::Next, unless it is a breakpoint: `last_flow`.
+                self.scan.falls_through = at - last != 1 || bytes.get(last) != Some(&0xcc);
+            }
             let Some(inst) = stream.next_other() else {
                 self.rigid(Reason::UndecodableBytes);
                 return;
@@ -113,7 +123,6 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             }
             self.instruction(&stream, &inst, at, own.iter().flatten());
             self.last_flow(&inst, next);
-            at = next;
         }
         self.check_own_targets();
     }

@@ -116,21 +116,36 @@ const fn one(opcode: usize, reg: usize) -> u16 {
     }
 }
 
-/// Of the first map what needs no second look, in eight bits: goes on to the next instruction, has no NOP and no size that a
-/// prefix decides.
-static PLAIN: [u8; 256 * 8] = {
-    let mut map = [0u8; 256 * 8];
-    let mut at = 0usize;
-    while at < map.len() {
-        let entry = ONE[at];
-        if entry & !(IMM | MODRM | SIZED) == KNOWN {
-            map[at] = (entry & (IMM | MODRM)) as u8 | PLAIN_KNOWN;
+/// Of the first map what needs no second look, by opcode and the byte behind it: the length of an instruction that goes on to
+/// the next one, is no NOP and has neither a PC-relative field nor a size that a prefix decides; else 0.
+static PLAIN: [[u8; 256]; 256] = {
+    let mut map = [[0u8; 256]; 256];
+    let mut opcode = 0usize;
+    while opcode < 256 {
+        let mut reg = 0usize;
+        while reg < 8 {
+            let entry = ONE[opcode * 8 + reg];
+            if entry & !(IMM | MODRM | SIZED) == KNOWN {
+                let mut at = 0usize;
+                while at < 32 {
+                    let modrm = (at & 0x18) << 3 | reg << 3 | at & 7;
+                    let operand = if entry & MODRM != 0 { OPERAND[modrm] } else { 0 };
+                    if operand & PC_RELATIVE == 0 {
+                        let baseless = if operand & MAYBE_BASELESS != 0 { MAYBE_LONGER } else { 0 };
+                        map[opcode][modrm] = 1 + (operand & OPERAND_LEN) + (entry & IMM) as u8 | baseless;
+                    }
+                    at += 1;
+                }
+            }
+            reg += 1;
         }
-        at += 1;
+        opcode += 1;
     }
     map
 };
-const PLAIN_KNOWN: u8 = 0x80;
+
+/// Four bytes are to be added if the SIB byte has no base.
+const MAYBE_LONGER: u8 = 0x80;
 
 /// The opcodes behind `0f`: without prefix, behind `66`, `f2` and `f3`.
 static TWO: [[u16; 256]; 4] = {
@@ -210,12 +225,9 @@ struct Prefixes {
 #[inline]
 pub(super) fn plain_len(bytes: &[u8; 16]) -> usize {
     let (word, has_rex) = head(bytes);
-    let entry = PLAIN[in_first_map(word)];
-    let has_modrm = if entry & MODRM as u8 != 0 { 0xff } else { 0 };
-    let operand = OPERAND[(word >> 8) as usize & 0xff] & has_modrm;
-    let baseless = (operand & MAYBE_BASELESS != 0) & (word >> 16 & 7 == 5);
-    let len = usize::from(operand & OPERAND_LEN) + usize::from(entry & IMM as u8) + if baseless { 4 } else { 0 };
-    if entry == 0 || operand & PC_RELATIVE != 0 { 0 } else { len + 1 + usize::from(has_rex) }
+    let entry = PLAIN[word as usize & 0xff][(word >> 8) as usize & 0xff];
+    let len = usize::from(entry & !MAYBE_LONGER) + usize::from(has_rex & (entry != 0));
+    if entry >= MAYBE_LONGER && word >> 16 & 7 == 5 { len + 4 } else { len }
 }
 
 /// The bytes behind a REX byte, if there is one in front.
@@ -234,7 +246,7 @@ const fn in_first_map(word: u64) -> usize {
 
 /// The shape of the instruction at the start of `bytes`; `None` if it is not among those known here. It may be longer
 /// than the code that `bytes` was taken from.
-#[inline]
+#[inline(always)]
 pub(super) fn shape(bytes: &[u8; 16]) -> Option<Shape> {
     let (word, has_rex) = head(bytes);
     let prefixes = Prefixes { len: u32::from(has_rex), rex: if has_rex { bytes[0] } else { 0 }, map: 0 };
@@ -245,6 +257,7 @@ pub(super) fn shape(bytes: &[u8; 16]) -> Option<Shape> {
 }
 
 /// The same for opcodes that are not in the first map, and behind other prefixes.
+#[inline]
 fn special(bytes: &[u8; 16], word: u64, prefixes: Prefixes) -> Option<Shape> {
     match word as u8 {
         0x0f => escaped(word >> 8, prefixes),
@@ -292,7 +305,7 @@ const fn nop(prefixes: Prefixes) -> Option<Shape> {
 }
 
 /// An instruction whose opcode is `0f` and the lowest byte of `word`.
-#[inline]
+#[inline(always)]
 fn escaped(word: u64, prefixes: Prefixes) -> Option<Shape> {
     let prefixes = Prefixes { len: prefixes.len + 1, ..prefixes };
     let reg = word >> 11 & 7;
@@ -306,7 +319,7 @@ fn escaped(word: u64, prefixes: Prefixes) -> Option<Shape> {
 }
 
 /// An instruction the last byte of whose opcode is the lowest one of `word` and described by `entry`.
-#[inline]
+#[inline(always)]
 fn shaped(word: u64, prefixes: Prefixes, entry: u16) -> Option<Shape> {
     let (modrm, base) = ((word >> 8) as u8, (word >> 16) as u32 & 7);
     let operand = OPERAND[usize::from(modrm)];
