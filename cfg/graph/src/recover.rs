@@ -111,7 +111,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     more.extend(found.dead_entries);
     // Few sorted runs, as a rule one.
     more.sort_by_key(|data_ref| data_ref.file_offset);
-    tables::merge(&mut program.data_refs, more);
+    program.data_refs = tables::merge(std::mem::take(&mut program.data_refs), more);
     drop(span);
     let _span = trace_span!("classify").entered();
     classify::classify(

@@ -6,6 +6,7 @@
 //! to an instruction of the function, of its parent or `.cold` part, to padding between functions (an
 //! entry that is never taken), or to a function's entry (tables of relative function pointers).
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use postlink_base::{AddressIndex, Id, IndexLists};
@@ -246,29 +247,39 @@ pub(crate) fn absolute_tables(program: &Program<'_>) -> Vec<JumpTable> {
     tables
 }
 
-/// Adds `more`, sorted, to `refs`, sorted, both by their place in the file. Of references with the same place those that
-/// were in `refs` come first. Needs no memory but for the result.
-pub(crate) fn merge(refs: &mut Vec<DataRef>, mut more: Vec<DataRef>) {
-    let Some(&filler) = more.first() else { return };
-    let mut old = refs.len();
-    refs.reserve_exact(more.len());
-    refs.resize(old + more.len(), filler);
-    for place in (0..refs.len()).rev() {
-        let (Some(&new), before) = (more.last(), old.checked_sub(1).and_then(|last| refs.get(last)).copied()) else { return };
-        let next = match before {
-            Some(before) if before.file_offset > new.file_offset => {
+/// Merges two lists that are sorted by their place in the file. Of references with the same place those in `first` come
+/// first. The longer list is extended in place: there may be a million entries of tables.
+pub(crate) fn merge(first: Vec<DataRef>, second: Vec<DataRef>) -> Vec<DataRef> {
+    let into_first = first.len() > second.len();
+    let (mut merged, mut more) = if into_first { (first, second) } else { (second, first) };
+    let Some(&filler) = more.first() else { return merged };
+    let mut old = merged.len();
+    merged.reserve_exact(more.len());
+    merged.resize(old + more.len(), filler);
+    // From the end on, so that nothing is written over before it was moved.
+    for place in (0..merged.len()).rev() {
+        let Some(&new) = more.last() else { break };
+        let before = old.checked_sub(1).and_then(|last| merged.get(last)).copied();
+        let stays_behind = |before: &DataRef| match before.file_offset.cmp(&new.file_offset) {
+            Ordering::Greater => true,
+            Ordering::Equal => !into_first,
+            Ordering::Less => false,
+        };
+        let next = match before.filter(stays_behind) {
+            Some(before) => {
                 old -= 1;
                 before
             }
-            _ => {
+            None => {
                 more.pop();
                 new
             }
         };
-        if let Some(slot) = refs.get_mut(place) {
+        if let Some(slot) = merged.get_mut(place) {
             *slot = next;
         }
     }
+    merged
 }
 
 #[cfg(test)]
@@ -289,11 +300,10 @@ mod tests {
             // Twelve words at six places, each in the first or the second list; `addr` says which.
             let (second, first): (Vec<u64>, Vec<u64>) = (0..12u64).partition(|word| bits >> word & 1 != 0);
             let list = |places: &[u64], addr: u64| places.iter().map(|place| word(place / 2, addr)).collect::<Vec<_>>();
-            let (mut merged, more) = (list(&first, 1), list(&second, 2));
-            let mut expected = [merged.clone(), more.clone()].concat();
+            let (first, second) = (list(&first, 1), list(&second, 2));
+            let mut expected = [first.clone(), second.clone()].concat();
             expected.sort_by_key(|word| word.file_offset);
-            merge(&mut merged, more);
-            assert_eq!(merged, expected);
+            assert_eq!(merge(first, second), expected);
         }
     }
 }
