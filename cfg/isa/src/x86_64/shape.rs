@@ -132,7 +132,7 @@ static PLAIN: [[u8; 256]; 256] = {
                     let operand = if entry & MODRM != 0 { OPERAND[modrm] } else { 0 };
                     if operand & PC_RELATIVE == 0 {
                         let baseless = if operand & MAYBE_BASELESS != 0 { MAYBE_LONGER } else { 0 };
-                        map[opcode][modrm] = 1 + (operand & OPERAND_LEN) + (entry & IMM) as u8 | baseless;
+                        map[opcode][modrm] = (1 + (operand & OPERAND_LEN) + (entry & IMM) as u8) | baseless;
                     }
                     at += 1;
                 }
