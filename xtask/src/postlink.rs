@@ -225,7 +225,8 @@ pub(crate) fn proof_cost(stderr: &str) -> Option<(f64, f64)> {
     let all = |stage: &str| -> f64 {
         stderr.lines().filter_map(|line| stage_figures(stage, line)).map(|figures| figures[1]).sum()
     };
-    let (proof, total) = (all("verify"), last("total")?[1]);
+    // The output is written meanwhile.
+    let (proof, total) = (all("verify") - all("write (beside)"), last("total")?[1]);
     let memory = last("verify")?[2] - last("emit")?[2];
     (total > proof).then(|| (proof / (total - proof), memory))
 }
@@ -253,6 +254,8 @@ mod tests {
     fn the_cost_of_the_proof() {
         let text = "stage   wall s    cpu s   peak MB\n  emit  0.1  0.5  100.0\n    unwind bytes  0.1 0.1 90.0\n  verify  0.1  0.5  130.0\ntotal  0.4  1.5  130.0\n";
         assert_eq!(proof_cost(text), Some((0.5, 30.0)));
+        let beside = text.replace("  verify  0.1  0.5", "  write (beside)  0.1 0.1 120.0\n  verify  0.1  0.6");
+        assert_eq!(proof_cost(&beside), Some((0.5, 30.0)));
     }
 
     #[test]

@@ -201,16 +201,12 @@ pub(crate) fn content(image: &Image<'_>, evidence_hash: Option<Range<usize>>) ->
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// Puts the digest of `evidence` into the note of a finished output. Says whether there was a place for it.
-pub(crate) fn record(evidence: &[u8], output: &mut [u8], note_offset: usize, note_size: usize) -> bool {
-    let Some(note) = note_offset.checked_add(note_size).and_then(|end| output.get_mut(note_offset..end)) else { return false };
-    match note::hash_place(note).and_then(|place| note.get_mut(place)) {
-        Some(field) => {
-            field.copy_from_slice(digest(evidence).to_string().as_bytes());
-            true
-        }
-        None => false,
-    }
+/// Puts the digest of `evidence` into the note of a finished output. Gives its place there, if there was one.
+pub(crate) fn record(evidence: &[u8], output: &mut [u8], note_offset: usize, note_size: usize) -> Option<Range<usize>> {
+    let note = output.get_mut(note_offset..note_offset.checked_add(note_size)?)?;
+    let place = note::hash_place(note)?;
+    note.get_mut(place.clone())?.copy_from_slice(digest(evidence).to_string().as_bytes());
+    Some(note_offset + place.start..note_offset + place.end)
 }
 
 /// How evidence that was made again compares with what the new file's note says.

@@ -3,6 +3,7 @@
 mod args;
 mod blocks;
 mod commands;
+mod draft;
 mod evidence;
 mod input;
 mod kept_relocs;

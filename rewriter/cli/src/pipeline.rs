@@ -1,6 +1,9 @@
 //! The pipeline: from the input's bytes to a proven output, each stage a pure function of the ones
 //! before.
 
+use std::path::PathBuf;
+use std::thread;
+
 use postlink_base::{AddressMap, IndexVec};
 use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
 use postlink_emit::{EmitError, EmitOptions, Output, emit};
@@ -9,6 +12,7 @@ use postlink_layout::{Counts, Plan, PlanOptions, WeightedCall, Weights, plan};
 use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
 use postlink_verify::{CheckOptions, Proof, check};
 
+use crate::draft::Draft;
 use crate::note::Note;
 use crate::stages::Stages;
 
@@ -22,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) note_options: Vec<String>,
     /// Keep what a report on functions needs.
     pub(crate) report: bool,
+    /// Where the output goes, if it is to be written while it is proven.
+    pub(crate) draft: Option<PathBuf>,
 }
 
 /// What came out.
@@ -31,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) note: Note,
     pub(crate) plan: Plan,
     pub(crate) proof: Option<Proof>,
+    /// The output as it was proven, if [`Options::draft`] asked for it and it could be written.
+    pub(crate) draft: Option<Draft>,
     /// Functions that stay because their new code could not be written or proven, with the reason.
     pub(crate) contained: Vec<(FunctionId, String)>,
     /// Functions moved as one piece, for want of room for program headers.
@@ -119,16 +127,19 @@ pub(crate) fn back_end<'d>(
             }
         };
         if !options.verify {
-            return Ok(Outcome { output, note, plan, proof: None, contained, whole_only: plan_options.whole_only });
+            let whole_only = plan_options.whole_only;
+            return Ok(Outcome { output, note, plan, proof: None, draft: None, contained, whole_only });
         }
         // The proof needs the memory more; another round is rare.
         program.forget_references();
         forgotten = true;
-        let proof = stages.run("verify", || prove(program.image, &output.bytes, &output.map, options.report))?;
+        let (proof, draft) = prove_and_draft(program.image, &output, options, stages);
+        let proof = proof?;
         if proof.is_proven() {
             let whole_only = plan_options.whole_only;
-            return Ok(Outcome { output, note, plan, proof: Some(proof), contained, whole_only });
+            return Ok(Outcome { output, note, plan, proof: Some(proof), draft, contained, whole_only });
         }
+        drop(draft);
         let mut progress = false;
         for violation in &proof.violations {
             if let Some(id) = violation.function.and_then(|entry| program.function_at(entry.raw())) {
@@ -166,6 +177,29 @@ fn keep(
         contained.push((id, why));
     }
     fresh
+}
+
+/// Proves the output. Meanwhile a thread of its own, for which the system does most of the work, writes the draft.
+fn prove_and_draft(
+    old: &Image<'_>,
+    output: &Output,
+    options: &Options,
+    stages: &mut Stages,
+) -> (Result<Proof, Failure>, Option<Draft>) {
+    // One thread means one.
+    let path = options.draft.as_ref().filter(|_| rayon::current_num_threads() > 1);
+    thread::scope(|scope| {
+        let writer = path.map(|path| {
+            let aside = stages.aside("write");
+            scope.spawn(move || aside.run(|| Draft::write(path, &output.bytes).ok()))
+        });
+        let proof = stages.run("verify", || prove(old, &output.bytes, &output.map, options.report));
+        let Some(writer) = writer else { return (proof, None) };
+        match stages.run("write", || writer.join()) {
+            Ok(draft) => (proof, draft),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap, report: bool) -> Result<Proof, Failure> {

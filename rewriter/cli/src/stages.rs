@@ -17,6 +17,8 @@ use tracing::{Event, Metadata, Subscriber};
 struct Stage {
     name: &'static str,
     depth: usize,
+    /// Ran on a thread of its own: its cpu time is in that of the stages it ran beside, too.
+    aside: bool,
     wall: Duration,
     cpu: Duration,
     peak_kb: u64,
@@ -60,6 +62,15 @@ impl Stages {
         result
     }
 
+    /// A stage that runs beside the others, on a thread of its own: listed in front of those that begin after this.
+    pub(crate) fn aside(&self, name: &'static str) -> Aside {
+        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = tree.stages.len();
+        let depth = tree.open.len();
+        tree.stages.push(Stage { name, depth, aside: true, wall: Duration::ZERO, cpu: Duration::ZERO, peak_kb: 0 });
+        Aside { tree: Arc::clone(&self.tree), position }
+    }
+
     /// The stage that was started last: the one at fault, if the run failed.
     pub(crate) const fn last(&self) -> &'static str {
         self.last
@@ -83,10 +94,11 @@ impl Stages {
             );
         };
         for stage in &self.tree.lock().unwrap_or_else(PoisonError::into_inner).stages {
-            let name = format!("{:width$}{}", "", stage.name, width = 2 * stage.depth + 2);
+            let aside = if stage.aside { " (beside)" } else { "" };
+            let name = format!("{:width$}{}{aside}", "", stage.name, width = 2 * stage.depth + 2);
             line(&name, stage.wall, stage.cpu, stage.peak_kb);
         }
-        line("total", self.start.elapsed(), cpu_time(), peak_kb());
+        line("total", self.start.elapsed(), cpu_time(ClockId::ProcessCPUTime), peak_kb());
         out
     }
 }
@@ -96,7 +108,7 @@ fn begin(tree: &Mutex<Tree>, start: Instant, name: &'static str) {
     let depth = tree.open.len();
     let position = tree.stages.len();
     tree.open.push(position);
-    tree.stages.push(Stage { name, depth, wall: start.elapsed(), cpu: cpu_time(), peak_kb: 0 });
+    tree.stages.push(Stage { name, depth, aside: false, wall: start.elapsed(), cpu: cpu_time(ClockId::ProcessCPUTime), peak_kb: 0 });
 }
 
 fn end(tree: &Mutex<Tree>, start: Instant) {
@@ -104,8 +116,29 @@ fn end(tree: &Mutex<Tree>, start: Instant) {
     let Some(position) = tree.open.pop() else { return };
     if let Some(stage) = tree.stages.get_mut(position) {
         stage.wall = start.elapsed().saturating_sub(stage.wall);
-        stage.cpu = cpu_time().saturating_sub(stage.cpu);
+        stage.cpu = cpu_time(ClockId::ProcessCPUTime).saturating_sub(stage.cpu);
         stage.peak_kb = peak_kb();
+    }
+}
+
+/// A stage on a thread of its own.
+pub(crate) struct Aside {
+    tree: Arc<Mutex<Tree>>,
+    position: usize,
+}
+
+impl Aside {
+    /// Runs `work` as the stage; on the thread that does it.
+    pub(crate) fn run<T>(self, work: impl FnOnce() -> T) -> T {
+        let (start, cpu) = (Instant::now(), cpu_time(ClockId::ThreadCPUTime));
+        let result = work();
+        let mut tree = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = tree.stages.get_mut(self.position) {
+            stage.wall = start.elapsed();
+            stage.cpu = cpu_time(ClockId::ThreadCPUTime).saturating_sub(cpu);
+            stage.peak_kb = peak_kb();
+        }
+        result
     }
 }
 
@@ -149,9 +182,9 @@ impl Subscriber for Listener {
     }
 }
 
-/// User and system time of this process so far.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+/// User and system time of this process or thread so far.
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

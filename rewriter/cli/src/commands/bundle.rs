@@ -152,7 +152,7 @@ fn ended(arguments: &Optimize, input: &str, bytes: &[u8], profiles: &[(String, V
     let ran = catch_unwind(AssertUnwindSafe(|| {
         use_threads(arguments)?;
         let profiles = profiles.iter().map(|(name, bytes)| Ok((name.clone(), bytes.clone().into())));
-        optimize(Path::new(input), bytes, profiles, arguments, &mut stages)
+        optimize(Path::new(input), bytes, profiles, arguments, None, &mut stages)
     }));
     let stage = stages.last();
     match ran {

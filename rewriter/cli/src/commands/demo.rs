@@ -125,7 +125,7 @@ fn optimize_it(files: &Files) -> Result<super::optimize::Done, Stop> {
         Ok(_) => return Err(Stop::usage("the demo's own arguments are not those of optimize")),
         Err(error) => return Err(Stop::usage(error.to_string())),
     };
-    optimize(&files.old, PROGRAM, profile(), &options, &mut Stages::new())
+    optimize(&files.old, PROGRAM, profile(), &options, None, &mut Stages::new())
 }
 
 fn prove(new: &[u8]) -> Result<bool, Stop> {

@@ -5,7 +5,7 @@ mod summary;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,6 +17,7 @@ use postlink_verify::Proof;
 
 use super::bundle;
 use crate::args::Optimize;
+use crate::draft::{Draft, store};
 use crate::evidence::{Evidence, Pair, record};
 use crate::input;
 use crate::kept_relocs;
@@ -43,7 +44,7 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
             taken.push(Resource::new(&file_name(Path::new(name)), bytes, Some("profile")));
         }
     });
-    let done = optimize(&arguments.input, &bytes, profiles, arguments, &mut stages)?;
+    let done = optimize(&arguments.input, &bytes, profiles, arguments, Some(&arguments.output), &mut stages)?;
     if let Some(folder) = &arguments.report
         && let Some((report, evidence)) = done.report
     {
@@ -55,9 +56,9 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
         }
         stages.run("report", || report.write(folder, &evidence, subject, dependencies))?;
     }
-    stages.run("write", || store(&arguments.output, &done.bytes, &arguments.input))?;
+    stages.run("write", || store(&arguments.output, &done.bytes, &arguments.input, done.draft, &done.changed))?;
     if let Some(path) = &arguments.map_file {
-        store(path, &done.map, &arguments.input)?;
+        store(path, &done.map, &arguments.input, None, &[])?;
     }
     if !arguments.quiet {
         tell(&done.summary);
@@ -85,16 +86,21 @@ pub(crate) struct Done {
     pub(crate) bytes: Vec<u8>,
     pub(crate) map: Vec<u8>,
     pub(crate) summary: String,
+    /// Written while the output was proven; see [`Options::draft`].
+    draft: Option<Draft>,
+    /// Where `bytes` differ from the draft.
+    changed: Vec<Range<usize>>,
     /// With `--report`.
     report: Option<(Report, Evidence)>,
 }
 
-/// From the input's bytes to the output's.
+/// From the input's bytes to the output's. `draft`: where they go, if they are to be written meanwhile.
 pub(crate) fn optimize(
     path: &Path,
     bytes: &[u8],
     profiles: impl Iterator<Item = Result<ProfileFile, Stop>>,
     arguments: &Optimize,
+    draft: Option<&Path>,
     stages: &mut Stages,
 ) -> Result<Done, Stop> {
     let image = input::parse_supported(path, bytes)?;
@@ -114,6 +120,7 @@ pub(crate) fn optimize(
         keep_relocs: arguments.keep_relocs,
         note_options: note_options(arguments),
         report: arguments.report.is_some(),
+        draft: draft.map(Path::to_owned),
     };
     let mut may_move = selection(&program, arguments)?;
     let mut outcome = pipeline::back_end(&mut program, profile.as_ref().zip(attached), &mut may_move, &options, stages)
@@ -123,6 +130,7 @@ pub(crate) fn optimize(
     }
     let map = outcome.output.map.encode();
     let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
+    let (evidence, changed) = evidence.unzip();
     let summary = Summary::new(&program, profile.as_ref(), &outcome, bytes.len());
     let mut report = None;
     if let (Some(evidence), Some(proof), true) = (evidence, &outcome.proof, options.report) {
@@ -131,7 +139,8 @@ pub(crate) fn optimize(
         summary.add_to(&mut made)?;
         report = Some((made, evidence));
     }
-    Ok(Done { bytes: outcome.output.bytes, map, summary: summary.text(), report })
+    let summary = summary.text();
+    Ok(Done { bytes: outcome.output.bytes, map, summary, draft: outcome.draft, changed: changed.into_iter().collect(), report })
 }
 
 /// Refuses an output whose relocations do not give the words at their places.
@@ -142,8 +151,9 @@ fn check_relocations(old: &Image<'_>, arguments: &Optimize, outcome: &Outcome) -
     })
 }
 
-/// Sums the proof up and puts the digest of that into the output's note; `None` without proof.
-fn write_evidence(old: &Image<'_>, outcome: &mut Outcome, map: &[u8]) -> Result<Option<Evidence>, Stop> {
+/// Sums the proof up and puts the digest of that into the output's note, whose place it tells as well; `None` without
+/// proof.
+fn write_evidence(old: &Image<'_>, outcome: &mut Outcome, map: &[u8]) -> Result<Option<(Evidence, Range<usize>)>, Stop> {
     let Some(proof) = &outcome.proof else { return Ok(None) };
     let output = &mut outcome.output;
     let pair = Pair {
@@ -153,10 +163,9 @@ fn write_evidence(old: &Image<'_>, outcome: &mut Outcome, map: &[u8]) -> Result<
     };
     let evidence = Evidence::new(old, pair, (&output.map, map), Some(&outcome.note), proof);
     let note_size = outcome.note.encode().len();
-    if !record(&evidence.bytes(), &mut output.bytes, output.note_offset, note_size) {
-        return Err(Stop::contradiction("EMT001", "the note has no place for the digest of the evidence"));
-    }
-    Ok(Some(evidence))
+    let place = record(&evidence.bytes(), &mut output.bytes, output.note_offset, note_size)
+        .ok_or_else(|| Stop::contradiction("EMT001", "the note has no place for the digest of the evidence"))?;
+    Ok(Some((evidence, place)))
 }
 
 /// A profile's name for messages, and its bytes.
@@ -249,22 +258,6 @@ pub(crate) fn violations(proof: &Proof, limit: usize) -> String {
         let _ = writeln!(out, "  and {rest} more");
     }
     out
-}
-
-/// Writes the output beside its final name and renames it, so that no half-written file ever has that
-/// name; with the input's permissions.
-fn store(path: &Path, bytes: &[u8], input: &Path) -> Result<(), Stop> {
-    let fail = |error: &dyn std::fmt::Display| {
-        Stop::refused("CLI002", format!("cannot write {}: {error}", path.display()))
-    };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| fail(&error))?;
-    // From one thread: two are slower, because a file takes one write at a time.
-    file.write_all(bytes).map_err(|error| fail(&error))?;
-    let permissions = std::fs::metadata(input).map_err(|error| fail(&error))?.permissions();
-    std::fs::set_permissions(file.path(), permissions).map_err(|error| fail(&error))?;
-    file.persist(path).map_err(|error| fail(&error.error))?;
-    Ok(())
 }
 
 #[cfg(test)]
