@@ -164,87 +164,100 @@ fn padding_entries(program: &Program<'_>, plan: &Plan, placement: &Placement, ra
     }
 }
 
-/// One piece of finished code: where it goes in the output, and its bytes.
-pub(crate) struct Written {
-    pub(crate) new: u64,
-    pub(crate) bytes: Vec<u8>,
+/// New code, or old code whose operands change, and its place in the output.
+struct Job<'a> {
+    function: FunctionId,
+    /// What is copied there first; `None` if the code stands there already.
+    source: Option<&'a [u8]>,
+    fixups: &'a [Fixup],
+    new: u64,
+    offset: usize,
+    size: usize,
 }
 
-/// Writes every moved fragment and every staying function whose operands change, in parallel batches
-/// handed to `store` in order.
+impl Job<'_> {
+    const fn end(&self) -> usize {
+        self.offset.saturating_add(self.size)
+    }
+
+    fn write(&self, code: &mut [u8], program: &Program<'_>, relocator: &Relocator<'_>) -> Result<(), EmitError> {
+        if let Some(source) = self.source {
+            code.copy_from_slice(source);
+        }
+        let start = program.functions[self.function].start;
+        for fixup in self.fixups {
+            // What stays and refers to what stays is as it was.
+            if self.source.is_none() && relocator.to_new(fixup.target) == fixup.target {
+                continue;
+            }
+            relocator.patch_code(code, fixup, start, self.new).ok_or_else(|| EmitError::Function {
+                start,
+                what: format!("its operand at +{:#x} cannot reach {:#x}", fixup.offset, fixup.target),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes every moved fragment, and the operands of staying functions that change, into `out`: the output, in which
+/// staying functions are already. `offset_of`: the place in `out` of a new address.
 pub(crate) fn write(
     program: &Program<'_>,
     plan: &Plan,
     assembled: &Assembled,
     placement: &Placement,
     relocator: &Relocator<'_>,
-    mut store: impl FnMut(u64, &[u8]) -> Option<()>,
+    offset_of: impl Fn(u64) -> Option<usize>,
+    out: &mut [u8],
 ) -> Result<(), EmitError> {
-    /// Fragments per batch: bounds the memory for finished code that is not stored yet.
-    const BATCH: usize = 4096;
-    let jobs: Vec<(usize, u64)> = placement.starts.iter().copied().enumerate().collect();
+    /// Jobs that one thread does in a row.
+    const BATCH: usize = 512;
+    let mut jobs = Vec::with_capacity(placement.starts.len());
+    for (placed, &new) in plan.order.iter().zip(&placement.starts) {
+        let (source, fixups) = match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
+            Some(fragment) => (fragment.code.as_slice(), fragment.fixups.as_slice()),
+            None => (program.bytes(&program.functions[placed.function]), &program.fixups[placed.function]),
+        };
+        let offset = offset_of(new).ok_or_else(|| unplaced(new))?;
+        jobs.push(Job { function: placed.function, source: Some(source), fixups, new, offset, size: source.len() });
+    }
+    for (id, function) in program.functions.iter_enumerated() {
+        let fixups = &program.fixups[id];
+        let stays = matches!(plan.functions.get(id), Some(FunctionPlan::Stay) | None);
+        if stays && !fixups.is_empty() {
+            let offset = offset_of(function.start).ok_or_else(|| unplaced(function.start))?;
+            let size = program.bytes(function).len();
+            jobs.push(Job { function: id, source: None, fixups, new: function.start, offset, size });
+        }
+    }
+    jobs.par_sort_unstable_by_key(|job| (job.offset, job.end()));
+    // Each batch has the part of the output up to the next one's for itself.
+    let mut parts = Vec::with_capacity(jobs.len() / BATCH + 1);
+    let (mut rest, mut at) = (out, 0);
     for batch in jobs.chunks(BATCH) {
-        let done: Result<Vec<Written>, EmitError> = batch
-            .par_iter()
-            .map(|&(index, new)| {
-                let placed = plan.order[index];
-                let function = &program.functions[placed.function];
-                match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
-                    Some(fragment) => patched(fragment.code.clone(), &fragment.fixups, function.start, function.start, new, relocator),
-                    None => patched(
-                        program.bytes(function).to_vec(),
-                        &program.fixups[placed.function],
-                        function.start,
-                        function.start,
-                        new,
-                        relocator,
-                    ),
-                }
-            })
-            .collect();
-        for written in done? {
-            store(written.new, &written.bytes).ok_or_else(|| unplaced(written.new))?;
-        }
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { continue };
+        let part = rest.split_at_mut_checked(first.offset.wrapping_sub(at)).map(|(_, behind)| behind);
+        let (part, behind) = part
+            .and_then(|part| part.split_at_mut_checked(last.end() - first.offset))
+            .ok_or_else(|| unplaced(first.new))?;
+        parts.push((part, batch));
+        (rest, at) = (behind, last.end());
     }
-    let staying: Vec<FunctionId> = program
-        .functions
-        .ids()
-        .filter(|&id| matches!(plan.functions.get(id), Some(FunctionPlan::Stay) | None))
-        .filter(|&id| program.fixups[id].iter().any(|fixup| relocator.to_new(fixup.target) != fixup.target))
+    let failures: Vec<EmitError> = parts
+        .into_par_iter()
+        .filter_map(|(part, batch)| {
+            let base = batch.first()?.offset;
+            let write = |job: &Job<'_>| {
+                let code = part.get_mut(job.offset - base..job.end() - base).ok_or_else(|| unplaced(job.new))?;
+                job.write(code, program, relocator)
+            };
+            batch.iter().map(write).find_map(Result::err)
+        })
         .collect();
-    for batch in staying.chunks(BATCH) {
-        let done: Result<Vec<Written>, EmitError> = batch
-            .par_iter()
-            .map(|&id| {
-                let function = &program.functions[id];
-                let bytes = program.bytes(function).to_vec();
-                patched(bytes, &program.fixups[id], function.start, function.start, function.start, relocator)
-            })
-            .collect();
-        for written in done? {
-            store(written.new, &written.bytes).ok_or_else(|| unplaced(written.new))?;
-        }
-    }
-    Ok(())
+    // In order of addresses: the same one whatever the threads do.
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn unplaced(new: u64) -> EmitError {
     EmitError::Room { what: "code", why: format!("the address {new:#x} is not in the file") }
-}
-
-fn patched(
-    mut bytes: Vec<u8>,
-    fixups: &[Fixup],
-    entry: u64,
-    old_start: u64,
-    new_start: u64,
-    relocator: &Relocator<'_>,
-) -> Result<Written, EmitError> {
-    for fixup in fixups {
-        relocator.patch_code(&mut bytes, fixup, old_start, new_start).ok_or_else(|| EmitError::Function {
-            start: entry,
-            what: format!("its operand at +{:#x} cannot reach {:#x}", fixup.offset, fixup.target),
-        })?;
-    }
-    Ok(Written { new: new_start, bytes })
 }

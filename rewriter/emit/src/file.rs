@@ -1,9 +1,12 @@
 //! The output file, put together.
 
+use std::ops::Range;
+
 use postlink_base::{AddressMap, Digest};
 use postlink_cfg::{Graphs, Program};
 use postlink_image::{Image, Segment, elf};
 use postlink_layout::Plan;
+use rayon::prelude::*;
 use tracing::trace_span;
 
 mod places;
@@ -168,8 +171,9 @@ pub fn emit(
         eh_records: unwind_bytes.record_map.clone(),
         moved_data: moved_data(image, &assembly, &places),
     };
-    assembly.fill_vacated();
-    code::write(program, plan, &assembled, &placement, &relocator, |addr, bytes| assembly.store(addr, bytes))?;
+    let mut out = std::mem::take(&mut assembly.out);
+    code::write(program, plan, &assembled, &placement, &relocator, |addr| assembly.offset_of(addr), &mut out)?;
+    assembly.out = out;
     if plan.mode == postlink_layout::Mode::Hot {
         assembly.entry_jumps(plan, &relocator);
     }
@@ -254,27 +258,51 @@ impl Assembly<'_, '_> {
         self.program.image
     }
 
-    /// Copies what is loaded and makes room for the appended segments.
+    /// Copies what is loaded and makes room for the appended segments. Old code that moved away becomes traps.
     fn reserve(&mut self) {
+        /// Bytes that one thread copies at a time.
+        const PIECE: usize = 1 << 20;
         let image = self.program.image;
-        let copied = usize::try_from(copied_end(image)).unwrap_or(0).min(image.data().len());
-        let appended = (self.appended_code + (self.read_only.end - self.read_only.start)) as usize;
-        self.out.reserve(copied + appended + (image.data().len() - copied) / 2 + 4 * PAGE as usize);
-        self.out.extend_from_slice(image.data().get(..copied).unwrap_or(&[]));
+        let data = image.data();
+        let copied = usize::try_from(copied_end(image)).unwrap_or(0).min(data.len());
+        let mut size = copied as u64;
         if self.appended_code > 0 {
-            self.rx_offset = self.pad_to(PAGE);
-            let size = usize::try_from(self.appended_code).unwrap_or(0);
-            self.out.resize(self.out.len() + size, TRAP);
+            self.rx_offset = size.next_multiple_of(PAGE);
+            size = self.rx_offset + self.appended_code;
         }
         if self.headers == Headers::Moved {
             self.ro_offset = self.read_only.start.wrapping_sub(first_load_bias(image));
-            let size = self.ro_offset + self.read_only.end - self.read_only.start;
-            self.out.resize(usize::try_from(size).unwrap_or(0), 0);
+            size = self.ro_offset + self.read_only.end - self.read_only.start;
         } else if self.read_only.is_used() {
-            self.ro_offset = self.pad_to(PAGE);
-            let size = usize::try_from(self.read_only.end - self.read_only.start).unwrap_or(0);
-            self.out.resize(self.out.len() + size, 0);
+            self.ro_offset = size.next_multiple_of(PAGE);
+            size = self.ro_offset + self.read_only.end - self.read_only.start;
         }
+        let size = usize::try_from(size).unwrap_or(0);
+        // Zeros that were never written cost nothing: the system gives them when they are.
+        self.out = vec![0; size + (data.len() - copied) / 2 + 4 * PAGE as usize];
+        self.out.truncate(size);
+        let mut traps: Vec<Range<usize>> = Vec::with_capacity(self.placement.vacated.len() + 1);
+        for &(start, end) in self.placement.vacated.iter().chain(&[(self.appended_start, self.appended_start + self.appended_code)]) {
+            if let Some(offset) = self.offset_of(start) {
+                traps.push(offset..offset + usize::try_from(end - start).unwrap_or(0));
+            }
+        }
+        traps.sort_unstable_by_key(|range| range.start);
+        self.out.par_chunks_mut(PIECE).enumerate().for_each(|(index, piece)| {
+            let start = index * PIECE;
+            let end = start + piece.len();
+            if let Some(old) = data.get(start..end.min(copied))
+                && let Some(new) = piece.get_mut(..old.len())
+            {
+                new.copy_from_slice(old);
+            }
+            let first = traps.partition_point(|range| range.end <= start);
+            for range in traps.iter().skip(first).take_while(|range| range.start < end) {
+                if let Some(bytes) = piece.get_mut(range.start.saturating_sub(start)..range.end.min(end) - start) {
+                    bytes.fill(TRAP);
+                }
+            }
+        });
     }
 
     fn pad_to(&mut self, align: u64) -> u64 {
@@ -302,17 +330,6 @@ impl Assembly<'_, '_> {
         Some(())
     }
 
-    /// Old code that moved away becomes traps.
-    fn fill_vacated(&mut self) {
-        for &(start, end) in &self.placement.vacated {
-            let Some(offset) = self.offset_of(start) else { continue };
-            let size = usize::try_from(end - start).unwrap_or(0);
-            if let Some(bytes) = self.out.get_mut(offset..offset + size) {
-                bytes.fill(TRAP);
-            }
-        }
-    }
-
     /// In hot mode the old entry leads to the new one: for callers that nobody could see.
     fn entry_jumps(&mut self, plan: &Plan, relocator: &Relocator<'_>) {
         for (id, function) in self.program.functions.iter_enumerated() {
@@ -324,7 +341,7 @@ impl Assembly<'_, '_> {
             let distance = new.wrapping_sub(function.start + 5).cast_signed();
             if let Ok(distance) = i32::try_from(distance) {
                 let jump = postlink_isa::x86_64::encode_jmp_long(distance);
-                // The range is old text, which is in the file: fill_vacated wrote there.
+                // The range is old text, which is in the file: it was filled with traps.
                 let _ = self.store(function.start, &jump);
                 self.added_branches.push(static_relocs::AddedBranch {
                     place: function.start + 1,
