@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, linkat};
+use rustix::fs::{Advice, AtFlags, CWD, fadvise, linkat};
 use tempfile::NamedTempFile;
 
 use crate::outcome::Stop;
@@ -26,6 +26,9 @@ impl Draft {
         let mut file = tempfile::tempfile_in(folder_of(path))?;
         // From one thread: two are slower, because a file takes one write at a time.
         file.write_all(bytes)?;
+        // Starts writing to the disk and does not wait for it. Renaming over another file would do that otherwise (ext4),
+        // when everybody waits; it is no loss if this fails.
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
         Ok(Self { file })
     }
 
