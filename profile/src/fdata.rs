@@ -16,11 +16,10 @@
 use std::borrow::Cow;
 
 use postlink_cfg::Program;
-use postlink_isa::Flow;
+use postlink_image::Image;
 use rayon::prelude::*;
 
-use crate::code::Code;
-use crate::data::{Branch, Profile, ProfileKind, ReadStats, Records, Sample};
+use crate::data::{Profile, ProfileKind, ReadStats};
 use crate::error::{LineFault, OtherFormat, ProfileError};
 use crate::names::{Names, Resolved};
 
@@ -29,63 +28,61 @@ const MIN_PART_BYTES: usize = 1 << 18;
 
 /// Reads one fdata file and resolves its names in `program`.
 ///
-/// Lines are read in parallel. Several files are added with [`crate::merge`].
+/// Several files are added with [`crate::merge`].
+///
+/// # Errors
+/// As [`scan_fdata`].
+pub fn read_fdata(bytes: &[u8], program: &Program<'_>) -> Result<Profile, ProfileError> {
+    Ok(scan_fdata(bytes, program.image)?.bind(program))
+}
+
+/// Reads one fdata file and looks its names up among the symbols of `image`, for which no function needs to be known yet.
+/// Lines are read in parallel.
 ///
 /// # Errors
 /// [`ProfileError::Line`] (PRF001) for the first line that does not follow the grammar,
 /// [`ProfileError::Format`] (PRF002) for another kind of file. Names and offsets that this file does
 /// not have are no error: they are counted in [`ReadStats`].
-pub fn read_fdata(bytes: &[u8], program: &Program<'_>) -> Result<Profile, ProfileError> {
-    let names = Names::new(program.image);
-    parse(bytes, &ProgramSymbols { names, program })
+pub fn scan_fdata(bytes: &[u8], image: &Image<'_>) -> Result<Scanned, ProfileError> {
+    let names = Names::new(image);
+    scan(bytes, &|name: &[u8]| names.resolve(name))
 }
 
-/// What the parser asks about a program.
-pub(crate) trait Symbols: Sync {
-    /// What a name designates.
-    fn resolve(&self, name: &[u8]) -> Resolved;
-    /// The code that a symbol's offsets may lead to, as `start..end`: its function; empty if there is none.
-    fn bounds(&self, symbol: u64) -> (u64, u64);
-    /// Where a record of a branch between two functions leads in truth, if it cannot lead to `to`.
-    fn correct(&self, from: u64, to: u64) -> Option<u64>;
+/// The records of a file whose names were looked up.
+#[derive(Debug)]
+pub struct Scanned {
+    pub(crate) kind: ProfileKind,
+    pub(crate) events: Vec<String>,
+    pub(crate) translated: bool,
+    /// Numbers of lines and records.
+    pub(crate) stats: ReadStats,
+    /// In parts of about equal size.
+    pub(crate) parts: Vec<Vec<Record>>,
 }
 
-struct ProgramSymbols<'p, 'd> {
-    names: Names<'d>,
-    program: &'p Program<'d>,
+/// A branch, or a sample at `from`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) from: End,
+    pub(crate) to: End,
+    pub(crate) count: u64,
+    pub(crate) mispredicts: u64,
 }
 
-impl Symbols for ProgramSymbols<'_, '_> {
-    fn resolve(&self, name: &[u8]) -> Resolved {
-        self.names.resolve(name)
-    }
-
-    fn bounds(&self, symbol: u64) -> (u64, u64) {
-        if let Some(id) = self.program.function_at(symbol) {
-            let function = &self.program.functions[id];
-            return (function.start, function.end);
-        }
-        let ranges = self.program.image.exec_ranges();
-        let range = ranges.iter().find(|range| (range.0..range.1).contains(&symbol));
-        range.map_or((0, 0), |&(start, end, _)| (start, end))
-    }
-
-    fn correct(&self, from: u64, to: u64) -> Option<u64> {
-        let entered = self.program.function_at(to)?;
-        let function = &self.program.functions[entered];
-        if function.start != to || function.contains(from) {
-            return None;
-        }
-        let target = match self.program.flow(from)? {
-            Flow::Jump { target } | Flow::Branch { target, .. } => target,
-            _ => return None,
-        };
-        (target != to && function.contains(target)).then_some(target)
-    }
+/// One end of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// In this file, if the offset fits the symbol's function.
+    Symbol { symbol: u64, offset: u64 },
+    Outside,
+    /// A stub for a function of this file, or 0.
+    Plt(u64),
+    Unknown,
+    Ambiguous,
 }
 
-/// Reads a file with the symbols of a program, or of a test.
-pub(crate) fn parse(bytes: &[u8], symbols: &impl Symbols) -> Result<Profile, ProfileError> {
+/// Reads a file; `resolve` says what a name designates.
+pub(crate) fn scan(bytes: &[u8], resolve: &(impl Fn(&[u8]) -> Resolved + Sync)) -> Result<Scanned, ProfileError> {
     if let Some(format) = other_format(bytes) {
         return Err(ProfileError::Format { format });
     }
@@ -95,21 +92,21 @@ pub(crate) fn parse(bytes: &[u8], symbols: &impl Symbols) -> Result<Profile, Pro
     let parts: Vec<Part<'_, _>> = parts
         .into_par_iter()
         .map(|lines| {
-            let mut part = Part::new(symbols, header.kind);
+            let mut part = Part::new(resolve, header.kind);
             part.read(lines);
             part
         })
         .collect();
     let mut stats = ReadStats { lines: header.lines, ..ReadStats::default() };
-    let mut records = Records::default();
+    let mut records = Vec::with_capacity(parts.len());
     for part in parts {
         if let Some(fault) = part.fault {
             return Err(ProfileError::Line { line: stats.lines + part.stats.lines, fault });
         }
         stats = stats.add(part.stats);
-        records.append(part.records);
+        records.push(part.records);
     }
-    Ok(Profile::new(records, header.kind, header.events, header.translated, stats))
+    Ok(Scanned { kind: header.kind, events: header.events, translated: header.translated, stats, parts: records })
 }
 
 fn other_format(bytes: &[u8]) -> Option<OtherFormat> {
@@ -174,52 +171,21 @@ fn split_lines(text: &[u8], count: usize) -> Vec<&[u8]> {
     parts
 }
 
-/// One end of a record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    At {
-        addr: u64,
-        /// Where its function starts.
-        function: u64,
-    },
-    Outside,
-    /// A stub for a function of this file.
-    Plt(u64),
-    Unknown,
-    Ambiguous,
-    OutOfRange,
-}
-
-/// A name that was resolved, with the bounds of its function.
-#[derive(Clone, Copy)]
-struct Known<'t> {
-    name: &'t [u8],
-    resolved: Resolved,
-    bounds: (u64, u64),
-}
-
 /// What one thread reads.
-struct Part<'t, S> {
-    symbols: &'t S,
+struct Part<'t, R> {
+    resolve: &'t R,
     kind: ProfileKind,
-    records: Records,
+    records: Vec<Record>,
     stats: ReadStats,
     fault: Option<LineFault>,
     /// Lines come in runs of one function: the names that were resolved last, as source and target.
-    last: [Known<'t>; 2],
+    last: [(&'t [u8], Resolved); 2],
 }
 
-impl<'t, S: Symbols> Part<'t, S> {
-    fn new(symbols: &'t S, kind: ProfileKind) -> Self {
-        let none = Known { name: &[], resolved: Resolved::Unknown, bounds: (0, 0) };
-        Self {
-            symbols,
-            kind,
-            records: Records::default(),
-            stats: ReadStats::default(),
-            fault: None,
-            last: [none, none],
-        }
+impl<'t, R: Fn(&[u8]) -> Resolved> Part<'t, R> {
+    fn new(resolve: &'t R, kind: ProfileKind) -> Self {
+        let none: (&[u8], Resolved) = (&[], Resolved::Unknown);
+        Self { resolve, kind, records: Vec::new(), stats: ReadStats::default(), fault: None, last: [none, none] }
     }
 
     /// Reads lines up to the first faulty one.
@@ -249,17 +215,14 @@ impl<'t, S: Symbols> Part<'t, S> {
                 let count = decimal(fields.next()?)?;
                 fields.end()?;
                 self.stats.records += 1;
-                self.branch(from, to, count, mispredicts);
+                self.records.push(Record { from, to, count, mispredicts });
             }
             Some(b'0'..=b'2') => {
-                let at = self.location(&mut fields, 0)?;
+                let from = self.location(&mut fields, 0)?;
                 let count = decimal(fields.next()?)?;
                 fields.end()?;
                 self.stats.records += 1;
-                match at {
-                    End::At { addr, .. } => self.records.samples.push(Sample { addr, count }),
-                    other => self.unresolved(other, count),
-                }
+                self.records.push(Record { from, to: End::Outside, count, mispredicts: 0 });
             }
             Some(b'3'..=b'5') => {
                 for _ in 0..2 {
@@ -276,48 +239,6 @@ impl<'t, S: Symbols> Part<'t, S> {
         Ok(())
     }
 
-    fn branch(&mut self, from: End, to: End, count: u64, mispredicts: u64) {
-        for end in [from, to] {
-            if matches!(end, End::Unknown | End::Ambiguous | End::OutOfRange) {
-                self.unresolved(end, count);
-                return;
-            }
-        }
-        // Code in the linkage table is not rearranged: a record from there comes from outside.
-        let from_addr = if let End::At { addr, .. } = from { addr } else { 0 };
-        let mut to_addr = if let End::At { addr, .. } = to { addr } else { 0 };
-        if from_addr == 0 && to_addr == 0 {
-            self.stats.external += 1;
-            return;
-        }
-        if let (End::At { function: left, .. }, End::At { function: entered, .. }) = (from, to)
-            && left != entered
-            && let Some(target) = self.symbols.correct(from_addr, to_addr)
-        {
-            to_addr = target;
-            self.stats.corrected += 1;
-        }
-        if let End::Plt(callee) = to
-            && callee != 0
-        {
-            self.records.plt_calls.push(Branch { from: from_addr, to: callee, count, mispredicts });
-        }
-        self.records.branches.push(Branch { from: from_addr, to: to_addr, count, mispredicts });
-    }
-
-    fn unresolved(&mut self, end: End, count: u64) {
-        match end {
-            End::Unknown => self.stats.unknown_names += 1,
-            End::Ambiguous => self.stats.ambiguous_names += 1,
-            End::OutOfRange => self.stats.out_of_range += 1,
-            End::At { .. } | End::Outside | End::Plt(_) => {
-                self.stats.external += 1;
-                return;
-            }
-        }
-        self.stats.unresolved_count = self.stats.unresolved_count.saturating_add(count);
-    }
-
     /// Reads a location; `side` is 0 for the source and 1 for the target.
     fn location(&mut self, fields: &mut Fields<'t>, side: usize) -> Result<End, LineFault> {
         let [kind @ b'0'..=b'2'] = fields.next()? else { return Err(LineFault::LocationKind) };
@@ -326,19 +247,11 @@ impl<'t, S: Symbols> Part<'t, S> {
         if *kind == b'0' {
             return Ok(End::Outside);
         }
-        let known = self.last.iter().find(|known| known.name == name).copied();
-        let known = known.unwrap_or_else(|| {
-            let resolved = self.symbols.resolve(&unescape(name));
-            let bounds = if let Resolved::Address(addr) = resolved { self.symbols.bounds(addr) } else { (0, 0) };
-            Known { name, resolved, bounds }
-        });
+        let known = self.last.iter().find(|known| known.0 == name).copied();
+        let known = known.unwrap_or_else(|| (name, (self.resolve)(&unescape(name))));
         self.last[side] = known;
-        let (function, end) = known.bounds;
-        Ok(match known.resolved {
-            Resolved::Address(symbol) => match symbol.checked_add(offset) {
-                Some(addr) if (function..end).contains(&addr) => End::At { addr, function },
-                _ => End::OutOfRange,
-            },
+        Ok(match known.1 {
+            Resolved::Address(symbol) => End::Symbol { symbol, offset },
             Resolved::Plt(callee) => End::Plt(callee),
             Resolved::Unknown => End::Unknown,
             Resolved::Ambiguous => End::Ambiguous,

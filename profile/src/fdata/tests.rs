@@ -3,22 +3,28 @@
 use arbtest::arbtest;
 
 use super::*;
-use crate::data::merge;
+use crate::bind::Functions;
+use crate::data::{Branch, Sample, merge};
 
 /// `main` 0x1000..0x1100, `a b\c` 0x2000..0x2010, `gone@PLT`, `own@PLT` for `main`, two `twin`s.
 struct Fake;
 
-impl Symbols for Fake {
-    fn resolve(&self, name: &[u8]) -> Resolved {
-        match name {
-            b"main" => Resolved::Address(0x1000),
-            b"a b\\c" => Resolved::Address(0x2000),
-            b"gone@PLT" => Resolved::Plt(0),
-            b"own@PLT" => Resolved::Plt(0x1000),
-            b"twin" => Resolved::Ambiguous,
-            _ => Resolved::Unknown,
-        }
+fn resolve(name: &[u8]) -> Resolved {
+    match name {
+        b"main" => Resolved::Address(0x1000),
+        b"a b\\c" => Resolved::Address(0x2000),
+        b"gone@PLT" => Resolved::Plt(0),
+        b"own@PLT" => Resolved::Plt(0x1000),
+        b"twin" => Resolved::Ambiguous,
+        _ => Resolved::Unknown,
     }
+}
+
+fn parse(bytes: &[u8]) -> Result<Profile, ProfileError> {
+    Ok(scan(bytes, &resolve)?.bind_to(&Fake))
+}
+
+impl Functions for Fake {
     fn bounds(&self, symbol: u64) -> (u64, u64) {
         match symbol {
             0x1000 => (0x1000, 0x1100),
@@ -32,7 +38,7 @@ impl Symbols for Fake {
 }
 
 fn read(text: &str) -> Profile {
-    parse(text.as_bytes(), &Fake).unwrap()
+    parse(text.as_bytes()).unwrap()
 }
 
 fn branch(from: u64, to: u64, count: u64, mispredicts: u64) -> Branch {
@@ -41,7 +47,7 @@ fn branch(from: u64, to: u64, count: u64, mispredicts: u64) -> Branch {
 
 #[track_caller]
 fn check_fault(text: &str, line: u64, fault: LineFault) {
-    let error = parse(text.as_bytes(), &Fake).unwrap_err();
+    let error = parse(text.as_bytes()).unwrap_err();
     assert_eq!(error, ProfileError::Line { line, fault }, "{text:?}");
 }
 
@@ -146,7 +152,7 @@ fn other_formats_are_named() {
         (b"---\nheader:\n", OtherFormat::BoltYaml),
         (b"\x1f\x8b\x08", OtherFormat::Compressed),
     ] {
-        assert_eq!(parse(text, &Fake).unwrap_err(), ProfileError::Format { format });
+        assert_eq!(parse(text).unwrap_err(), ProfileError::Format { format });
     }
 }
 
@@ -154,8 +160,8 @@ fn other_formats_are_named() {
 fn errors_have_codes() {
     use postlink_report::{Diagnose as _, Severity};
     let errors = [
-        parse(b"x", &Fake).unwrap_err(),
-        parse(b"PERFILE2", &Fake).unwrap_err(),
+        parse(b"x").unwrap_err(),
+        parse(b"PERFILE2").unwrap_err(),
         read("").require_records().unwrap_err(),
     ];
     assert_eq!(errors.each_ref().map(|error| error.code().as_str()), ["PRF001", "PRF002", "PRF003"]);
@@ -186,7 +192,7 @@ fn merging_prefers_branches_and_passes_over_empty_files() {
 fn hostile_bytes() {
     arbtest(|u| {
         let bytes: Vec<u8> = u.arbitrary()?;
-        let _ = parse(&bytes, &Fake);
+        let _ = parse(&bytes);
         Ok(())
     });
 }
@@ -219,7 +225,7 @@ fn hostile_lines() {
                 text.push(' ');
             }
         }
-        if let Ok(profile) = parse(text.as_bytes(), &Fake) {
+        if let Ok(profile) = parse(text.as_bytes()) {
             assert!(profile.branches.is_sorted_by(|a, b| (a.from, a.to) < (b.from, b.to)));
             assert!(profile.samples.is_sorted_by(|a, b| a.addr < b.addr));
         }

@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use postlink_cfg::Program;
 use postlink_image::Image;
-use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, ShareOfCounts, attach_all, merge, read_fdata};
+use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, Scanned, ShareOfCounts, attach_all, merge, scan_fdata};
 use postlink_report::Diagnose as _;
 use postlink_verify::Proof;
 
@@ -98,17 +99,29 @@ pub(crate) struct Done {
 pub(crate) fn optimize(
     path: &Path,
     bytes: &[u8],
-    profiles: impl Iterator<Item = Result<ProfileFile, Stop>>,
+    mut profiles: impl Iterator<Item = Result<ProfileFile, Stop>> + Send,
     arguments: &Optimize,
     draft: Option<&Path>,
     stages: &mut Stages,
 ) -> Result<Done, Stop> {
     let image = input::parse_supported(path, bytes)?;
-    let mut program = pipeline::front_end(&image, stages).map_err(|error| {
+    let (program, first) = thread::scope(|scope| {
+        // The names of a profile need no functions. One thread means one.
+        let reader = (rayon::current_num_threads() > 1).then(|| {
+            let (aside, image, profiles) = (stages.aside("profile"), &image, &mut profiles);
+            scope.spawn(move || aside.run(|| profiles.next().map(|file| scan(image, file))))
+        });
+        let program = pipeline::front_end(&image, stages);
+        (program, reader.map(|reader| reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    });
+    let mut program = program.map_err(|error| {
         Stop::refused("IMG002", format!("{}: {error}", path.display()))
             .hint("link the program again; if it stays, the compiler or assembler wrote a bad table")
     })?;
-    let profile = stages.run("profile", || read_profiles(&program, profiles))?;
+    let profile = stages.run("profile", || {
+        let first = first.flatten().transpose()?.map(|scanned| scanned.bind(&program));
+        merged(first, &program, profiles)
+    })?;
     let attached = stages.run("attach", || profile.as_ref().map(|profile| attach_all(profile, &program)));
     if let Some(attached) = &attached {
         refuse_stale(attached.share, arguments.allow_stale)?;
@@ -182,21 +195,36 @@ pub(crate) fn read_profiles(
     program: &Program<'_>,
     files: impl Iterator<Item = Result<ProfileFile, Stop>>,
 ) -> Result<Option<Profile>, Stop> {
-    let refuse = |name: &str, error: &ProfileError| {
-        Stop::refused(error.code().as_str(), format!("{name}: {error}"))
-            .hint("give a profile in BOLT's fdata text format, taken from this program")
-    };
-    let mut profiles = Vec::new();
+    merged(None, program, files)
+}
+
+/// Takes in more profiles than the one that there may be already.
+fn merged(
+    first: Option<Profile>,
+    program: &Program<'_>,
+    files: impl Iterator<Item = Result<ProfileFile, Stop>>,
+) -> Result<Option<Profile>, Stop> {
+    let mut profiles = Vec::from_iter(first);
     for file in files {
-        let (name, bytes) = file?;
-        profiles.push(read_fdata(&bytes, program).map_err(|error| refuse(&name, &error))?);
+        profiles.push(scan(program.image, file)?.bind(program));
     }
     if profiles.is_empty() {
         return Ok(None);
     }
     let profile = merge(profiles);
-    profile.require_records().map_err(|error| refuse("profile", &error))?;
+    profile.require_records().map_err(|error| refuse_profile("profile", &error))?;
     Ok(Some(profile))
+}
+
+/// Reads a profile, with the symbols of `image`.
+fn scan(image: &Image<'_>, file: Result<ProfileFile, Stop>) -> Result<Scanned, Stop> {
+    let (name, bytes) = file?;
+    scan_fdata(&bytes, image).map_err(|error| refuse_profile(&name, &error))
+}
+
+fn refuse_profile(name: &str, error: &ProfileError) -> Stop {
+    Stop::refused(error.code().as_str(), format!("{name}: {error}"))
+        .hint("give a profile in BOLT's fdata text format, taken from this program")
 }
 
 /// Refuses a profile of another program.
