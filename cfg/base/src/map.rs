@@ -76,28 +76,29 @@ impl AddressMap {
     pub fn from_ranges(mut ranges: Vec<MapRange>) -> Result<Self, MapError> {
         ranges.retain(|range| range.len > 0);
         ranges.sort_unstable_by_key(|range| range.old);
-        let mut joined: Vec<MapRange> = Vec::with_capacity(ranges.len());
-        for (index, range) in ranges.into_iter().enumerate() {
-            if range.old.checked_add(u64::from(range.len)).is_none() {
+        let mut end = OldAddr::new(0);
+        for (index, range) in ranges.iter().enumerate() {
+            if range.old < end || range.old.checked_add(u64::from(range.len)).is_none() {
                 return Err(MapError::Range { index: index as u64 });
             }
-            if let Some(last) = joined.last_mut() {
-                if last.old_end() > range.old {
-                    return Err(MapError::Range { index: index as u64 });
-                }
-                let continues = last.kind == MapKind::Linear
-                    && range.kind == MapKind::Linear
-                    && last.old_end() == range.old
-                    && last.new.wrapping_add(u64::from(last.len)) == range.new;
-                if continues && let Some(len) = last.len.checked_add(range.len) {
-                    last.len = len;
-                    continue;
-                }
-            }
-            joined.push(range);
+            end = range.old_end();
         }
-        joined.shrink_to_fit();
-        Ok(Self::indexed(joined))
+        // In place: of a large program there are millions.
+        ranges.dedup_by(|range, last| {
+            let continues = last.kind == MapKind::Linear
+                && range.kind == MapKind::Linear
+                && last.old_end() == range.old
+                && last.new.wrapping_add(u64::from(last.len)) == range.new;
+            match last.len.checked_add(range.len).filter(|_| continues) {
+                Some(len) => {
+                    last.len = len;
+                    true
+                }
+                None => false,
+            }
+        });
+        ranges.shrink_to_fit();
+        Ok(Self::indexed(ranges))
     }
 
     /// All ranges, sorted by old address.

@@ -85,56 +85,73 @@ pub(crate) fn map(
     assembled: &Assembled,
     placement: &Placement,
 ) -> Result<Mapped, EmitError> {
-    let mut ranges = Vec::new();
-    let mut moved: Vec<(u64, u32, MovedFragment)> = Vec::new();
-    for (placed, &start) in plan.order.iter().zip(&placement.starts) {
-        let function = &program.functions[placed.function];
-        match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
-            None => ranges.push(MapRange {
+    /// Fragments that one thread takes at a time.
+    const BATCH: usize = 1024;
+    let mut placed: Vec<(FunctionId, u32, u64)> =
+        plan.order.iter().zip(&placement.starts).map(|(placed, &start)| (placed.function, placed.fragment, start)).collect();
+    placed.par_sort_unstable();
+    // Functions are sorted by address, so what they give follows in order.
+    let functions: Vec<&[(FunctionId, u32, u64)]> = placed.chunk_by(|left, right| left.0 == right.0).collect();
+    let parts: Vec<(Vec<MapRange>, Vec<MovedFunction>)> = functions
+        .par_chunks(BATCH)
+        .map(|functions| {
+            let (mut ranges, mut moved) = (Vec::new(), Vec::new());
+            for fragments in functions {
+                let first = ranges.len();
+                moved.extend(map_function(program, assembled, fragments, &mut ranges));
+                if let Some(ranges) = ranges.get_mut(first..) {
+                    ranges.sort_unstable_by_key(|range| range.old);
+                }
+            }
+            (ranges, moved)
+        })
+        .collect();
+    let mut ranges = Vec::with_capacity(parts.iter().map(|part| part.0.len()).sum());
+    let mut moved = Vec::with_capacity(parts.iter().map(|part| part.1.len()).sum());
+    for (mut more_ranges, mut more_moved) in parts {
+        ranges.append(&mut more_ranges);
+        moved.append(&mut more_moved);
+    }
+    padding_entries(program, plan, placement, &mut ranges);
+    Ok(Mapped { map: AddressMap::from_ranges(ranges)?, moved })
+}
+
+/// Adds the ranges of one function, in any order. Gives its pieces if it was laid out anew and has unwind tables.
+fn map_function(
+    program: &Program<'_>,
+    assembled: &Assembled,
+    placed: &[(FunctionId, u32, u64)],
+    ranges: &mut Vec<MapRange>,
+) -> Option<MovedFunction> {
+    let id = placed.first()?.0;
+    let function = &program.functions[id];
+    let mut moved = Vec::new();
+    for &(_, number, start) in placed {
+        let Some(fragment) = assembled.of(id).and_then(|all| all.get(number as usize)) else {
+            ranges.push(MapRange {
                 old: OldAddr::new(function.start),
                 new: NewAddr::new(start),
                 len: u32::try_from(function.size()).unwrap_or(u32::MAX),
                 kind: MapKind::Linear,
-            }),
-            Some(fragment) => {
-                let mut pieces = Vec::with_capacity(fragment.pieces.len());
-                for piece in &fragment.pieces {
-                    let (old, new) = (function.start + u64::from(piece.old), start + u64::from(piece.new));
-                    if piece.old_len > 0 {
-                        let kind = if piece.copied { MapKind::Linear } else { MapKind::Point };
-                        ranges.push(MapRange {
-                            old: OldAddr::new(old),
-                            new: NewAddr::new(new),
-                            len: piece.old_len,
-                            kind,
-                        });
-                    }
-                    if piece.new_len > 0 {
-                        pieces.push(Piece { old, old_len: piece.old_len, new, new_len: piece.new_len });
-                    }
-                }
-                if function.fde.is_some() {
-                    let end = start + fragment.code.len() as u64;
-                    let fragment = MovedFragment { new_start: start, new_end: end, pieces };
-                    moved.push((function.start, placed.fragment, fragment));
-                }
+            });
+            continue;
+        };
+        let mut pieces = Vec::with_capacity(fragment.pieces.len());
+        for piece in &fragment.pieces {
+            let (old, new) = (function.start + u64::from(piece.old), start + u64::from(piece.new));
+            if piece.old_len > 0 {
+                let kind = if piece.copied { MapKind::Linear } else { MapKind::Point };
+                ranges.push(MapRange { old: OldAddr::new(old), new: NewAddr::new(new), len: piece.old_len, kind });
+            }
+            if piece.new_len > 0 {
+                pieces.push(Piece { old, old_len: piece.old_len, new, new_len: piece.new_len });
             }
         }
+        let new_end = start + fragment.code.len() as u64;
+        moved.push(MovedFragment { new_start: start, new_end, pieces });
     }
-    padding_entries(program, plan, placement, &mut ranges);
-    ranges.par_sort_unstable_by_key(|range| range.old);
-    moved.sort_unstable_by_key(|entry| (entry.0, entry.1));
-    let mut functions: Vec<MovedFunction> = Vec::new();
-    for (old_start, _, fragment) in moved {
-        match functions.last_mut() {
-            Some(last) if last.old_start == old_start => last.fragments.push(fragment),
-            _ => {
-                let old_end = program.function_at(old_start).map_or(old_start, |id| program.functions[id].end);
-                functions.push(MovedFunction { old_start, old_end, fragments: vec![fragment] });
-            }
-        }
-    }
-    Ok(Mapped { map: AddressMap::from_ranges(ranges)?, moved: functions })
+    let has_tables = function.fde.is_some() && !moved.is_empty();
+    has_tables.then(|| MovedFunction { old_start: function.start, old_end: function.end, fragments: moved })
 }
 
 /// Padding that something refers to leads to wherever the function behind it went.
