@@ -14,6 +14,7 @@
 //! In names a backslash stands before a space or a backslash.
 
 use std::borrow::Cow;
+use std::io::BufRead as _;
 
 use postlink_cfg::Program;
 use postlink_image::Image;
@@ -191,9 +192,12 @@ impl<'t, R: Fn(&[u8]) -> Resolved> Part<'t, R> {
     /// Reads lines up to the first faulty one.
     fn read(&mut self, mut text: &'t [u8]) {
         while !text.is_empty() {
-            let end = text.iter().position(|&byte| byte == b'\n').unwrap_or(text.len());
-            let line = trim_cr(text.get(..end).unwrap_or(&[]));
-            text = text.get(end + 1..).unwrap_or(&[]);
+            let mut rest = text;
+            // The C library looks at many bytes at once.
+            let size = rest.skip_until(b'\n').unwrap_or(text.len());
+            let line = text.get(..size).unwrap_or(text);
+            let line = trim_cr(line.strip_suffix(b"\n").unwrap_or(line));
+            text = rest;
             self.stats.lines += 1;
             if line.is_empty() {
                 continue;
@@ -242,7 +246,11 @@ impl<'t, R: Fn(&[u8]) -> Resolved> Part<'t, R> {
     /// Reads a location; `side` is 0 for the source and 1 for the target.
     fn location(&mut self, fields: &mut Fields<'t>, side: usize) -> Result<End, LineFault> {
         let [kind @ b'0'..=b'2'] = fields.next()? else { return Err(LineFault::LocationKind) };
-        let name = fields.name()?;
+        let repeated = self.last.iter().map(|known| known.0).find(|name| fields.is_next(name));
+        let name = match repeated {
+            Some(name) => fields.take(name.len()),
+            None => fields.name()?,
+        };
         let offset = hex(fields.next()?).ok_or(LineFault::Offset)?;
         if *kind == b'0' {
             return Ok(End::Outside);
@@ -283,6 +291,18 @@ impl<'t> Fields<'t> {
         });
         let name = self.cut(rest, space);
         if name.is_empty() { Err(LineFault::EmptyName) } else { Ok(name) }
+    }
+
+    /// Whether the next field is this one, of which it is known that it ends at its end.
+    fn is_next(&self, field: &[u8]) -> bool {
+        let rest = self.rest.unwrap_or(&[]);
+        !field.is_empty() && rest.get(field.len()) == Some(&b' ') && rest.starts_with(field)
+    }
+
+    /// The next field, of `size` bytes.
+    fn take(&mut self, size: usize) -> &'t [u8] {
+        let rest = self.rest.unwrap_or(&[]);
+        self.cut(rest, Some(size))
     }
 
     fn cut(&mut self, rest: &'t [u8], space: Option<usize>) -> &'t [u8] {

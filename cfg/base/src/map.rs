@@ -112,6 +112,13 @@ impl AddressMap {
         self.ranges.get(index).filter(|range| old < range.old_end())
     }
 
+    /// The ranges from the first one on that ends behind `old`.
+    pub fn ranges_from(&self, old: OldAddr) -> &[MapRange] {
+        let before = self.index.before(&self.ranges, |range| range.old.raw(), old.raw());
+        let reaches_in = before.checked_sub(1).filter(|&last| self.ranges.get(last).is_some_and(|last| last.old_end() > old));
+        self.ranges.get(reaches_in.unwrap_or(before)..).unwrap_or(&[])
+    }
+
     /// The new address of `old` if it moved, else `None`.
     pub fn moved(&self, old: OldAddr) -> Option<NewAddr> {
         let range = self.range_of(old)?;
@@ -305,6 +312,10 @@ mod tests {
             }
             let map = AddressMap::from_ranges(ranges).unwrap();
             assert_eq!(AddressMap::decode(&map.encode()).unwrap(), map);
+            for probe in [u64::from(u.arbitrary::<u16>()?), u.int_in_range(0..=old)?, old, u.arbitrary()?] {
+                let first = map.ranges().partition_point(|range| range.old_end().raw() <= probe);
+                assert_eq!(map.ranges_from(OldAddr::new(probe)), &map.ranges()[first..], "{probe:#x}");
+            }
             Ok(())
         })
         .budget_ms(300);

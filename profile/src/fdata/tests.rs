@@ -67,6 +67,15 @@ fn names_with_escapes() {
 }
 
 #[test]
+fn a_name_that_begins_like_the_one_before() {
+    let profile = read("1 main 1 1 main\\  1 0 9\n1 main 1 1 main2 1 0 9\n1 main 2 1 main 3 0 9\n1 a\\ b\\\\c 1 1 a\\ b\\\\c 2 0 9\n");
+    assert_eq!(profile.branches, [branch(0x1002, 0x1003, 9, 0), branch(0x2001, 0x2002, 9, 0)]);
+    assert_eq!(profile.stats.unknown_names, 2);
+    check_fault("1 main 1 1 main 2 0 9\n1 main 1 1 main  0 9\n", 2, LineFault::Offset);
+    check_fault("1 main 1 1 main 2 0 9\n1 main 1 1 main", 2, LineFault::MissingField);
+}
+
+#[test]
 fn equal_records_add_up_and_saturate() {
     let profile = read("1 main 1 1 main 2 1 4\n1 main 2 1 main 3 0 18446744073709551615\n1 main 1 1 main 2 2 6\n");
     assert_eq!(profile.branches, [branch(0x1001, 0x1002, 10, 3), branch(0x1002, 0x1003, u64::MAX, 0)]);

@@ -301,9 +301,7 @@ const PADDING_MAX: u64 = 64;
 fn shift(image: &Image<'_>, fde: &Fde, map: &AddressMap) -> Result<Shift, UnwindFault> {
     let (begin, end) = (fde.pc_begin, fde.pc_end);
     let apart = |at| UnwindFault::MovedApart { pc_begin: begin, pc_end: end, at };
-    let ranges = map.ranges();
-    let first = ranges.partition_point(|range| range.old_end().raw() <= begin);
-    let mut inside = ranges.get(first..).unwrap_or(&[]).iter().take_while(|range| range.old.raw() < end);
+    let mut inside = map.ranges_from(OldAddr::new(begin)).iter().take_while(|range| range.old.raw() < end);
     let Some(range) = inside.next() else { return Ok(Shift { distance: 0, begin, end }) };
     if range.kind != MapKind::Linear {
         return Err(apart(range.old.raw()));
