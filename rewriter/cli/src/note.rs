@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use postlink_base::digest;
+use postlink_base::Digest;
 use postlink_image::{Image, build_id, notes};
 use serde::{Deserialize, Serialize};
 
@@ -41,11 +41,17 @@ const KIND: u32 = 1;
 pub(crate) const TOOL: &str = concat!("postlink ", env!("CARGO_PKG_VERSION"));
 
 impl Note {
-    /// For an output made from `input`; the digest of the evidence is still to be filled in.
-    pub(crate) fn new(input: &Image<'_>, profile_blake3: Option<String>, options: &[String], proven: bool) -> Self {
+    /// For an output made from `input`, whose digest is `digest`; that of the evidence is still to be filled in.
+    pub(crate) fn new(
+        input: &Image<'_>,
+        digest: Digest,
+        profile_blake3: Option<String>,
+        options: &[String],
+        proven: bool,
+    ) -> Self {
         Self {
             tool: TOOL.to_owned(),
-            input_blake3: digest(input.data()).to_string(),
+            input_blake3: digest.to_string(),
             input_build_id: build_id_text(input),
             profile_blake3,
             options: options.to_vec(),

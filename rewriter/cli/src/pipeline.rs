@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::thread;
 
-use postlink_base::{AddressMap, IndexVec};
+use postlink_base::{AddressMap, Digest, IndexVec};
 use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
 use postlink_emit::{EmitError, EmitOptions, Output, emit};
 use postlink_image::Image;
@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) verify: bool,
     pub(crate) no_map: bool,
     pub(crate) keep_relocs: bool,
+    /// Digest of the input file.
+    pub(crate) input_digest: Digest,
     /// Options as they go into the output's note: no paths, no time.
     pub(crate) note_options: Vec<String>,
     /// Keep what a report on functions needs.
@@ -73,7 +75,7 @@ pub(crate) fn back_end<'d>(
     let (profile, attached) = profile.unzip();
     let mut attached = attached.unwrap_or_default();
     let profile_digest = profile.map(|profile| profile.digest.to_string());
-    let note = Note::new(program.image, profile_digest, &options.note_options, options.verify);
+    let note = Note::new(program.image, options.input_digest, profile_digest, &options.note_options, options.verify);
     let mut emit_options = EmitOptions {
         note: note.encode(),
         no_map: options.no_map,

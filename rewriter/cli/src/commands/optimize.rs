@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
+use postlink_base::digest;
 use postlink_cfg::Program;
 use postlink_image::Image;
 use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, Scanned, ShareOfCounts, attach_all, merge, scan_fdata};
@@ -105,21 +106,27 @@ pub(crate) fn optimize(
     stages: &mut Stages,
 ) -> Result<Done, Stop> {
     let image = input::parse_supported(path, bytes)?;
-    let (program, first) = thread::scope(|scope| {
-        // The names of a profile need no functions. One thread means one.
-        let reader = (rayon::current_num_threads() > 1).then(|| {
-            let (aside, image, profiles) = (stages.aside("profile"), &image, &mut profiles);
-            scope.spawn(move || aside.run(|| profiles.next().map(|file| scan(image, file))))
-        });
-        let program = pipeline::front_end(&image, stages);
-        (program, reader.map(|reader| reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
-    });
+    let ahead = |profiles: &mut dyn Iterator<Item = Result<ProfileFile, Stop>>| {
+        (profiles.next().map(|file| scan(&image, file)), digest(bytes))
+    };
+    let (program, (first, input_digest)) = if rayon::current_num_threads() > 1 {
+        // Neither names nor digests need functions.
+        thread::scope(|scope| {
+            let (aside, profiles) = (stages.aside("profile"), &mut profiles);
+            let reader = scope.spawn(move || aside.run(|| ahead(profiles)));
+            let program = pipeline::front_end(&image, stages);
+            (program, reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    } else {
+        let done = stages.run("profile", || ahead(&mut profiles));
+        (pipeline::front_end(&image, stages), done)
+    };
     let mut program = program.map_err(|error| {
         Stop::refused("IMG002", format!("{}: {error}", path.display()))
             .hint("link the program again; if it stays, the compiler or assembler wrote a bad table")
     })?;
     let profile = stages.run("profile", || {
-        let first = first.flatten().transpose()?.map(|scanned| scanned.bind(&program));
+        let first = first.transpose()?.map(|scanned| scanned.bind(&program));
         merged(first, &program, profiles)
     })?;
     let attached = stages.run("attach", || profile.as_ref().map(|profile| attach_all(profile, &program)));
@@ -131,6 +138,7 @@ pub(crate) fn optimize(
         verify: !arguments.no_verify,
         no_map: arguments.no_map,
         keep_relocs: arguments.keep_relocs,
+        input_digest,
         note_options: note_options(arguments),
         report: arguments.report.is_some(),
         draft: draft.map(Path::to_owned),
