@@ -92,15 +92,14 @@ pub fn emit(
     }
     let appended_start = memory_end.next_multiple_of(PAGE);
     let placement = placement::place(program, plan, &demands, appended_start);
-    let mapped = code::map(program, plan, &assembled, &placement)?;
+    let code::Mapped { map, moved } = code::map(program, plan, &assembled, &placement)?;
     drop(span);
     let span = trace_span!("unwind").entered();
     let unwind = match &program.eh_frame {
-        Some(eh_frame) if !mapped.map.ranges().is_empty() => {
-            Some(UnwindPlan::build(image, eh_frame, &mapped.moved, &mapped.map)?)
-        }
+        Some(eh_frame) if !map.ranges().is_empty() => Some(UnwindPlan::build(image, eh_frame, &moved, &map)?),
         _ => None,
     };
+    drop(moved);
 
     let appended_code = placement.appended_size;
     let mut ro_start = (appended_start + appended_code).next_multiple_of(PAGE);
@@ -163,10 +162,11 @@ pub fn emit(
         Some(unwind) => assembly.unwind_bytes(unwind, &places)?,
         None => UnwindBytes::default(),
     };
+    drop(unwind);
     drop(span);
     let span = trace_span!("code").entered();
     let relocator = Relocator {
-        map: &mapped.map,
+        map: &map,
         eh_frame: program.eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size)),
         eh_records: unwind_bytes.record_map.clone(),
         moved_data: moved_data(image, &assembly, &places),
@@ -180,7 +180,7 @@ pub fn emit(
     drop(span);
     let _span = trace_span!("finish").entered();
     assembly.store_unwind(&places, &unwind_bytes)?;
-    let dropped = assembly.finish(plan, &assembled, &relocator, &places, &mapped.map, options)?;
+    let dropped = assembly.finish(plan, &assembled, &relocator, &places, &map, options)?;
     let (dropped_relocations, dropped_sections) =
         dropped.into_iter().partition(|name| name.starts_with(".rela.") || name.starts_with(".rel."));
     let content = assembly.build_id();
@@ -191,7 +191,7 @@ pub fn emit(
     drop(relocator);
     Ok(Output {
         bytes,
-        map: mapped.map,
+        map,
         dropped_sections,
         dropped_relocations,
         appended_code,
