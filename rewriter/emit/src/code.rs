@@ -151,7 +151,7 @@ fn map_function(
         moved.push(MovedFragment { new_start: start, new_end, pieces });
     }
     let has_tables = function.fde.is_some() && !moved.is_empty();
-    has_tables.then(|| MovedFunction { old_start: function.start, old_end: function.end, fragments: moved })
+    has_tables.then_some(MovedFunction { old_start: function.start, old_end: function.end, fragments: moved })
 }
 
 /// Padding that something refers to leads to wherever the function behind it went.
