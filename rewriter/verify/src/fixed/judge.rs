@@ -1,0 +1,292 @@
+//! Whether a stretch of code is the same program in both files, whatever its instructions are.
+
+use super::places::{Places, TAIL_MAX};
+use super::witness::{Witness, Witnesses};
+use crate::relocations::FieldKind;
+use crate::walk::{Context, little};
+
+/// Looks at one stretch after the other.
+pub(super) struct Judge<'c, 'a, 'd> {
+    cx: &'c Context<'a, 'd>,
+    places: &'c Places,
+    witnesses: &'c Witnesses<'d>,
+    /// Fields that were compared.
+    pub(super) operands: u64,
+    /// Starts of tables of distances that an instruction may take, with its place.
+    pub(super) taken: Vec<(u64, u64)>,
+}
+
+/// The bytes of a stretch and of what an instruction at its end may reach, in both files.
+#[derive(Clone, Copy)]
+struct Pair<'d> {
+    start: u64,
+    old: &'d [u8],
+    new: &'d [u8],
+}
+
+/// An instruction has at most 15 bytes: one that starts in a stretch ends in this many more at the latest.
+const MARGIN: u64 = 14;
+
+/// Room for the rest of a word and of a field at the end of what is looked at.
+const SLACK: u64 = 16;
+
+/// Branches of one byte reach so far from the bounds of their instruction.
+const NEAR: u64 = 128;
+
+/// Each byte of the word.
+const fn all(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The highest bit of each byte that is zero.
+const fn zeros(word: u64) -> u64 {
+    let low = all(0x7f);
+    !((word & low).wrapping_add(low) | word | low)
+}
+
+/// The bytes of `word` behind which a PC-relative operand of four bytes may stand. `before` is the word
+/// one byte back.
+const fn far(word: u64, before: u64) -> u64 {
+    let modrm = zeros((word & all(0xc7)) ^ all(0x05));
+    let branch = zeros((word & all(0xfe)) ^ all(0xe8));
+    let conditional = zeros(((word & all(0xf0)) ^ all(0x80)) | (before ^ all(0x0f)));
+    let begin = zeros((word ^ all(0xf8)) | (before ^ all(0xc7)));
+    modrm | branch | conditional | begin
+}
+
+/// The bytes of `word` that may be the opcode of a branch of one byte.
+const fn near(word: u64) -> u64 {
+    let conditional = zeros((word & all(0xf0)) ^ all(0x70));
+    let count = zeros((word & all(0xfc)) ^ all(0xe0));
+    conditional | count | zeros(word ^ all(0xeb))
+}
+
+/// Whether `byte`, in front of a PC-relative operand, is a ModRM byte and no opcode.
+const fn is_modrm(byte: u8) -> bool {
+    byte & 0xc7 == 0x05
+}
+
+/// Whether the one-byte opcode has a ModRM byte (Intel SDM volume 2, table A-2).
+const fn has_modrm(opcode: u8) -> bool {
+    match opcode {
+        0x00..=0x3f => opcode & 7 < 4,
+        0x63 | 0x69 | 0x6b | 0x80..=0x8f | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff => true,
+        _ => false,
+    }
+}
+
+/// Whether an opcode that has a ModRM byte may end in front of the byte at `at`: one of one byte, of those
+/// behind `0f`, `0f 38` and `0f 3a`, and behind the prefixes VEX, XOP, EVEX and REX2, which have a fixed length.
+fn may_be_modrm(bytes: &[u8], at: usize) -> bool {
+    let back = |back: usize| at.checked_sub(back).and_then(|at| bytes.get(at)).copied();
+    back(1).is_some_and(has_modrm)
+        || back(2) == Some(0x0f)
+        || back(3) == Some(0x0f) && matches!(back(2), Some(0x38 | 0x3a))
+        || matches!(back(3), Some(0xc5 | 0xd5))
+        || matches!(back(4), Some(0xc4 | 0x8f))
+        || back(5) == Some(0x62)
+}
+
+/// Eight bytes from `at` on, with zeros behind the end.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or(&[]);
+    rest.first_chunk::<8>().map_or_else(|| little(rest), |chunk| u64::from_le_bytes(*chunk))
+}
+
+/// The signed number of four bytes at `at`.
+#[inline]
+fn displacement(bytes: &[u8], at: usize) -> Option<i64> {
+    let field = bytes.get(at..)?.first_chunk::<4>()?;
+    Some(i64::from(i32::from_le_bytes(*field)))
+}
+
+/// Positions of the bytes that are marked in `marks`, lowest first.
+fn positions(mut marks: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = marks.trailing_zeros() as usize / 8;
+        let is_some = marks != 0;
+        marks &= marks.wrapping_sub(1);
+        is_some.then_some(at)
+    })
+}
+
+impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
+    pub(super) const fn new(cx: &'c Context<'a, 'd>, places: &'c Places, witnesses: &'c Witnesses<'d>) -> Self {
+        Self { cx, places, witnesses, operands: 0, taken: Vec::new() }
+    }
+
+    /// Whether the stretch did not move, and all that may be an operand in it leads to the mapped place.
+    pub(super) fn is_clean(&mut self, start: u64, end: u64) -> bool {
+        let cx = self.cx;
+        let piece = cx.claim.piece(start);
+        if !piece.is_same || piece.end < end {
+            return false;
+        }
+        let Some(old) = cx.old_code.from(start) else { return false };
+        let upto = |len: u64| usize::try_from((end - start).saturating_add(len)).unwrap_or(usize::MAX).min(old.len());
+        let (reach, len) = (upto(MARGIN), upto(MARGIN + SLACK));
+        let new = cx.new_code.from(start).and_then(|new| new.get(..len));
+        let Some((old, new)) = old.get(..len).zip(new) else { return false };
+        let pair = Pair { start, old, new };
+        let is_near = self.places.may_hold_any(start.saturating_sub(NEAR), start)
+            || self.places.may_hold_any(end, end.saturating_add(NEAR + MARGIN));
+        let (mut explained, mut last) = (0, 0u64);
+        for at in (0..reach).step_by(8) {
+            let (here, there) = (word(old, at), word(new, at));
+            if here != there {
+                match self.explain(pair, at, here ^ there, explained) {
+                    Some(upto) => explained = upto,
+                    None => return false,
+                }
+            }
+            let before = here << 8 | last;
+            last = here >> 56;
+            // A field that was checked is no part of another operand.
+            let mut operands = positions(far(here, before)).map(|byte| at + byte).filter(|byte| byte + 5 != explained);
+            if !operands.all(|byte| self.is_far_clean(pair, byte)) {
+                return false;
+            }
+            if is_near && !positions(near(here)).all(|byte| self.is_near_clean(pair, at + byte)) {
+                return false;
+            }
+        }
+        self.are_absolute_clean(pair)
+    }
+
+    /// Whether the four bytes behind the one at `at` lead to what did not move, or are no operand, or a
+    /// field that was changed as it had to be.
+    #[inline]
+    fn is_far_clean(&mut self, pair: Pair<'_>, at: usize) -> bool {
+        let Some(distance) = displacement(pair.old, at + 1) else { return true };
+        let target = pair.start.wrapping_add(at as u64 + 5).wrapping_add_signed(distance);
+        // `lea` of a table.
+        if at > 0
+            && pair.old.get(at - 1) == Some(&0x8d)
+            && pair.old.get(at).is_some_and(|&byte| is_modrm(byte))
+            && self.cx.relocations.may_be_distance(target)
+            && self.cx.relocations.distance_at(target).is_some()
+        {
+            self.taken.push((target, pair.start + at as u64 - 1));
+        }
+        !self.places.may_hold(target) || self.is_operand_clean(pair, at, target)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_operand_clean(&mut self, pair: Pair<'_>, at: usize, target: u64) -> bool {
+        let has_tail = pair.old.get(at).is_some_and(|&byte| is_modrm(byte));
+        let tails: &[u64] = if has_tail { &[0, 1, 2, TAIL_MAX] } else { &[0] };
+        if !tails.iter().any(|&tail| self.is_moved(target.wrapping_add(tail))) {
+            return true;
+        }
+        if has_tail && !may_be_modrm(pair.old, at) {
+            return true;
+        }
+        let field = pair.start + at as u64 + 1;
+        let found = self.witnesses.within(field, field + 4, |witness| holds(pair, witness));
+        match found.only() {
+            Some(witness) if witness.addr == field && witness.is_relative => self.is_patched(pair, &witness),
+            // The bytes are another operand.
+            found => found.is_some(),
+        }
+    }
+
+    #[inline]
+    fn is_near_clean(&self, pair: Pair<'_>, at: usize) -> bool {
+        let Some(&distance) = pair.old.get(at + 1) else { return true };
+        let target = pair.start.wrapping_add(at as u64 + 2).wrapping_add_signed(i64::from(distance.cast_signed()));
+        !self.places.may_hold(target) || !self.is_moved(target)
+    }
+
+    /// Whether the old place at `addr`, or at its low half, has another address in the new file.
+    fn is_moved(&self, addr: u64) -> bool {
+        let low = addr & 0xffff_ffff;
+        self.cx.references.expected(low) != low
+    }
+
+    /// Whether all bytes that differ in the word at `at`, as `differs` tells, and that stand behind `explained`
+    /// belong to fields that hold the mapped address. Gives the end of the last one.
+    #[cold]
+    #[inline(never)]
+    fn explain(&mut self, pair: Pair<'_>, at: usize, differs: u64, explained: usize) -> Option<usize> {
+        let mut upto = explained;
+        for byte in 0..8 {
+            if differs >> (byte * 8) & 0xff == 0 || at + byte < upto {
+                continue;
+            }
+            let addr = pair.start + (at + byte) as u64;
+            let witness = self.witnesses.within(addr, addr + 1, |witness| holds(pair, witness)).only()?;
+            let is_right = if witness.is_relative { self.is_patched(pair, &witness) } else { self.is_mapped(pair, &witness) };
+            if !is_right {
+                return None;
+            }
+            self.operands += 1;
+            upto = usize::try_from(witness.addr - pair.start).ok()? + usize::from(witness.width);
+        }
+        Some(upto)
+    }
+
+    /// Whether the new field leads to the mapped place, wherever the instruction ends.
+    fn is_patched(&self, pair: Pair<'_>, witness: &Witness) -> bool {
+        let Some(at) = witness.addr.checked_sub(pair.start).and_then(|at| usize::try_from(at).ok()) else { return false };
+        let byte = |back: usize| at.checked_sub(back).and_then(|at| pair.old.get(at)).copied();
+        let tails: &[u64] = match (byte(2), byte(1)) {
+            (_, Some(last)) if is_modrm(last) => &[0, 1, 2, TAIL_MAX],
+            (_, Some(0xe8 | 0xe9)) | (Some(0x0f), Some(0x80..=0x8f)) => &[0],
+            _ => return false,
+        };
+        let (Some(old), Some(new)) = (displacement(pair.old, at), displacement(pair.new, at)) else { return false };
+        let end = witness.addr.wrapping_add(4);
+        let (target, new_target) = (end.wrapping_add_signed(old), end.wrapping_add_signed(new));
+        let leads = |&tail: &u64| self.cx.references.expected(target.wrapping_add(tail)) == new_target.wrapping_add(tail);
+        tails.iter().all(leads) && self.is_known(target)
+    }
+
+    /// Whether the new field holds the mapped address.
+    fn is_mapped(&self, pair: Pair<'_>, witness: &Witness) -> bool {
+        let Some(at) = witness.addr.checked_sub(pair.start).and_then(|at| usize::try_from(at).ok()) else { return false };
+        let new = pair.new.get(at..).and_then(|rest| rest.get(..usize::from(witness.width))).map(little);
+        let mask = if witness.width == 4 { 0xffff_ffff } else { u64::MAX };
+        new == Some(self.cx.references.expected(witness.value) & mask) && self.is_known(witness.value)
+    }
+
+    /// Whether the walk starts at the place anyway, if it is code.
+    fn is_known(&self, target: u64) -> bool {
+        !self.cx.old_code.contains(target) || self.cx.roots.contains(target)
+    }
+
+    /// Whether no field with the relocation of an absolute address keeps the address of what moved.
+    fn are_absolute_clean(&self, pair: Pair<'_>) -> bool {
+        let fields = &self.cx.relocations.fields;
+        let end = pair.start + pair.old.len() as u64;
+        let from = if fields.is_empty() { 0 } else { self.cx.relocations.fields_before(pair.start) };
+        let here = fields.get(from..).unwrap_or(&[]).iter().take_while(|field| field.addr() < end);
+        here.into_iter().all(|field| {
+            let at = usize::try_from(field.addr() - pair.start).unwrap_or(usize::MAX);
+            let width = field.kind().width();
+            let bytes = |bytes: &[u8]| bytes.get(at..).and_then(|rest| rest.get(..usize::from(width))).map(little);
+            // The rest of it belongs to another stretch.
+            let (Some(value), Some(new)) = (bytes(pair.old), bytes(pair.new)) else { return true };
+            let target = match field.kind() {
+                FieldKind::Abs32 | FieldKind::Abs64 => value,
+                FieldKind::Abs32S | FieldKind::GotLoad => i64::from(value as u32 as i32).cast_unsigned(),
+                FieldKind::FromGot64 | FieldKind::FromHere64 => return false,
+            };
+            if !self.places.may_hold(target) {
+                return true;
+            }
+            let mask = if width == 4 { 0xffff_ffff } else { u64::MAX };
+            let expected = self.cx.references.expected(target);
+            expected == target || field.kind() != FieldKind::GotLoad && new == expected & mask && self.is_known(target)
+        })
+    }
+}
+
+/// Whether the old field holds what its relocation says.
+fn holds(pair: Pair<'_>, witness: &Witness) -> bool {
+    let at = witness.addr.checked_sub(pair.start).and_then(|at| usize::try_from(at).ok());
+    let field = at.and_then(|at| pair.old.get(at..)).and_then(|rest| rest.get(..usize::from(witness.width)));
+    let mask = if witness.width == 4 { 0xffff_ffff } else { u64::MAX };
+    field.map(little) == Some(witness.value & mask)
+}
