@@ -74,6 +74,7 @@ struct ObligationEvidence {
 struct CheckedEvidence {
     functions: u64,
     instructions: u64,
+    fixed_bytes: u64,
     operands: u64,
     pointers: u64,
     table_entries: u64,
@@ -92,6 +93,7 @@ impl From<&Checked> for CheckedEvidence {
         let &Checked {
             functions,
             instructions,
+            fixed_bytes,
             operands,
             pointers,
             table_entries,
@@ -107,6 +109,7 @@ impl From<&Checked> for CheckedEvidence {
         Self {
             functions,
             instructions,
+            fixed_bytes,
             operands,
             pointers,
             table_entries,

@@ -13,6 +13,7 @@
 //!   field as above; or they share bytes with one, which is then no other operand.
 //! - Branches of one byte reach 128 bytes. The same holds for them where something that close moved.
 //! - No absolute field keeps the address of what moved.
+//! - A stretch between functions some byte of which differs counts as moved here: padding may be reused.
 //! - What follows on it did not move either; where that is the space between two functions, it is fixed.
 //!
 //! So the walk need not enter it. What it leads to in code that moved are roots of the walk; a stretch
@@ -59,13 +60,18 @@ struct Stretch {
 impl Fixed {
     /// Looks at all code that did not move.
     pub(crate) fn find(cx: &Context<'_, '_>) -> Self {
-        let Some(places) = Places::new(cx.claim.ranges(), cx.references.moved()) else { return Self::default() };
-        let witnesses = Witnesses::new(cx.old);
         let stretches = stretches(cx);
+        // Padding may have given way to something else.
+        let is_changed = |stretch: &&Stretch| !stretch.is_function && !is_same(cx, stretch);
+        let changed: Vec<(u64, u64)> =
+            stretches.par_iter().filter(is_changed).map(|stretch| (stretch.start, stretch.end)).collect();
+        let others = cx.references.moved().chain(changed.iter().copied());
+        let Some(places) = Places::new(cx.claim.ranges(), others) else { return Self::default() };
+        let witnesses = Witnesses::new(cx.old);
         let parts: Vec<Part> = stretches
             .par_chunks(512)
             .map(|stretches| {
-                let mut judge = Judge::new(cx, &places, &witnesses);
+                let mut judge = Judge::new(cx, (&places, &changed), &witnesses);
                 let verdicts = stretches.iter().map(|stretch| (*stretch, judge.is_clean(stretch.start, stretch.end))).collect();
                 Part { verdicts, operands: judge.operands, taken: judge.taken }
             })
@@ -102,10 +108,26 @@ impl Fixed {
         upto.checked_sub(1).and_then(|at| self.ranges.get(at)).is_some_and(|range| addr < range.1)
     }
 
+    /// Whether something in fixed code may be an operand that leads into one of `ranges`.
+    pub(crate) fn may_lead_into(&self, cx: &Context<'_, '_>, ranges: &[(u64, u64)]) -> bool {
+        if self.ranges.is_empty() || ranges.is_empty() {
+            return false;
+        }
+        let Some(places) = Places::new(&[], ranges.iter().copied()) else { return true };
+        self.ranges.par_iter().any(|&(start, end)| judge::may_lead_into(cx, &places, start, end))
+    }
+
     /// Fixed functions, neighbours joined, sorted.
     pub(crate) fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges
     }
+}
+
+/// Whether the bytes at the same address are the same.
+fn is_same(cx: &Context<'_, '_>, stretch: &Stretch) -> bool {
+    let Ok(len) = usize::try_from(stretch.end - stretch.start) else { return false };
+    let old = cx.old_code.from(stretch.start).and_then(|bytes| bytes.get(..len));
+    old.is_some() && old == cx.new_code.from(stretch.start).and_then(|bytes| bytes.get(..len))
 }
 
 /// All old code, cut at the bounds of functions.

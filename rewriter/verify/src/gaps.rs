@@ -74,6 +74,9 @@ fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mu
             let checked = found.findings.checked;
             found.findings = Findings { checked, ..Findings::default() };
             found.findings.checked.unreached_bytes += to - from;
+            if cx.claim.piece(from).is_same {
+                found.unreached.push((from, to));
+            }
             walker.harvest = std::mem::take(&mut walker.harvest).merge(found);
             cx.old_covered.insert_range(from, to - from);
             mark_new(cx, from, to);
@@ -179,9 +182,10 @@ fn entry_jump(cx: &Context<'_, '_>, addr: u64, bytes: &[u8], eyes: &mut Eyes) ->
 }
 
 /// Old bytes outside of the map that belong to no instruction: padding may be reused, anything else
-/// (constants among code) must be what it was.
-pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
+/// (constants among code) must be what it was. Gives the padding in functions that is not.
+pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) -> Vec<(u64, u64)> {
     let mut eyes = Eyes::new();
+    let mut reused = Vec::new();
     for (start, end) in cx.old_code.ranges() {
         let mut at = start;
         while let Some(from) = cx.old_covered.next(at, end, false) {
@@ -194,7 +198,11 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
             let bytes = cx.old_code.from(from).unwrap_or(&[]);
             let bytes = bytes.get(..usize::try_from(to - from).unwrap_or(0)).unwrap_or(&[]);
             let skipped = padding(bytes, &mut eyes, !cx.functions.extent(from).is_function);
-            let from = from + skipped as u64;
+            let behind = from + skipped as u64;
+            if skipped > 0 && cx.functions.extent(from).is_function && !is_kept(cx, from, behind) {
+                reused.push((from, behind));
+            }
+            let from = behind;
             if from < to && !is_kept(cx, from, to) {
                 let texts = (eyes.text(bytes.get(skipped..).unwrap_or(&[]), from), String::new());
                 findings.fail(Obligation::Pointers, "unmapped-bytes", (Some(from), Some(from)), texts, "bytes among code changed, and the map does not name them");
@@ -203,6 +211,7 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) {
             }
         }
     }
+    reused
 }
 
 /// Two different old addresses must not share new bytes: code pointers compare as they did.

@@ -11,6 +11,7 @@ mod code;
 mod decode;
 mod evidence;
 mod file;
+mod fixed;
 mod gaps;
 mod pointers;
 mod proof;

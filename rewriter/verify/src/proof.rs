@@ -82,6 +82,8 @@ pub struct Checked {
     pub functions: u64,
     /// Instructions walked in step in both files.
     pub instructions: u64,
+    /// Bytes of code that did not move, compared without decoding (`docs/proof.md`, P1).
+    pub fixed_bytes: u64,
     /// Position-dependent operands of instructions.
     pub operands: u64,
     /// Words of data that hold a code address, dynamic relocations and dynamic tags included.
@@ -112,6 +114,7 @@ impl Checked {
     pub(crate) fn add(&mut self, other: &Self) {
         self.functions += other.functions;
         self.instructions += other.instructions;
+        self.fixed_bytes += other.fixed_bytes;
         self.operands += other.operands;
         self.pointers += other.pointers;
         self.table_entries += other.table_entries;
@@ -229,7 +232,7 @@ impl Findings {
         let obligations = Obligation::ALL.map(|obligation| ObligationSummary {
             obligation,
             checked: match obligation {
-                Obligation::Code => checked.instructions + checked.operands,
+                Obligation::Code => checked.instructions + checked.operands + checked.fixed_bytes,
                 Obligation::Pointers => checked.pointers + checked.data_bytes,
                 Obligation::Tables => checked.table_entries,
                 Obligation::Unwinding => checked.unwind_rows + checked.call_sites,

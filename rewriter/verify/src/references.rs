@@ -69,6 +69,12 @@ impl<'a, 'm> References<'a, 'm> {
         Self { claim, moved, frames }
     }
 
+    /// Data that may stand elsewhere in the new file.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
+        let frames = self.frames.filter(|(before, after)| before.records != after.records).map(|(before, _)| before.range());
+        self.moved.iter().map(|moved| (moved.start, moved.end)).chain(frames)
+    }
+
     /// The address in the new file that stands for `old`.
     #[inline]
     pub(crate) fn expected(&self, old: u64) -> u64 {

@@ -143,6 +143,13 @@ impl StaticRelocations {
         all
     }
 
+    /// False only if there is no distance at `addr`.
+    #[inline]
+    pub(crate) fn may_be_distance(&self, addr: u64) -> bool {
+        let (first, last) = (self.distances.first(), self.distances.last());
+        first.is_some_and(|first| first.0 <= addr) && last.is_some_and(|last| addr <= last.0)
+    }
+
     /// Number of the distance at `addr`.
     #[inline]
     pub(crate) fn distance_at(&self, addr: u64) -> Option<usize> {

@@ -3,9 +3,11 @@
 use postlink_base::{AddressMap, MapError, OldAddr};
 use postlink_image::Image;
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Functions, Landed};
+use crate::fixed::Fixed;
 use crate::pointers::DynamicRelocations;
 use crate::proof::{Findings, Obligation, Proof};
 use crate::references::References;
@@ -34,6 +36,20 @@ pub fn read_map(new: &Image<'_>) -> Option<Result<AddressMap, MapError>> {
 /// Linear in the size of the files; uses all threads of the current rayon pool; the result does not
 /// depend on their number.
 pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions) -> Proof {
+    let mut doubt = false;
+    loop {
+        // Twice at most: without fixed code there is no doubt.
+        if let Some(proof) = examine(old, new, map, options, doubt) {
+            return proof;
+        }
+        doubt = true;
+    }
+}
+
+/// The checks. Unless `doubt`, code that did not move is not walked where that can be avoided; `None`
+/// if then code remains of which only a walk from there can tell whether it is executed: it does not match, or was
+/// padding in a function and differs.
+fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions, doubt: bool) -> Option<Proof> {
     let mut findings = Findings::default();
     if let Some(tool) = foreign(new, map) {
         findings.notes.push(format!(
@@ -41,8 +57,9 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         ));
         let texts = (String::new(), tool.to_owned());
         findings.fail(Obligation::File, "no-address-map", (None, None), texts, "a rewritten file without an address map cannot be proven");
-        return findings.into_proof();
+        return Some(findings.into_proof());
     }
+    let span = trace_span!("relocations").entered();
     let old_code = CodeView::of_sections(old);
     let new_code = CodeView::of_segments(new);
     let claim = Claim::new(map);
@@ -51,6 +68,8 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         let texts = (String::new(), String::new());
         findings.fail(Obligation::Pointers, "no-relocations", (None, None), texts, "code moved, but the old file has no static relocations: words that should have changed cannot be found");
     }
+    drop(span);
+    let span = trace_span!("frames").entered();
     let (old_frames, new_frames) = read_frames(old, new, (&old_code, &new_code), &claim, &mut findings);
     let (old_tables, new_tables) = rayon::join(
         || old_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(old, frames)),
@@ -60,6 +79,8 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         let texts = (String::new(), format!("{start:#x}"));
         findings.fail(Obligation::Unwinding, "cfi", (None, Some(start)), texts, "the call-frame instructions of a frame cannot be run");
     }
+    drop(span);
+    let span = trace_span!("roots").entered();
     let extents: Vec<(u64, u64)> =
         old_frames.iter().flat_map(|frames| frames.frames.iter().map(|frame| (frame.start, frame.end))).collect();
     let dynamic = DynamicRelocations::read(old);
@@ -80,7 +101,8 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         root_set.insert(root);
     }
     let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
-    let cx = Context {
+    let mut cx = Context {
+        fixed: Fixed::default(),
         old_tables: &old_tables,
         new_tables: &new_tables,
         glue_starts,
@@ -101,10 +123,19 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
         new_code,
     };
     findings.checked.functions = cx.functions.ranges().len() as u64;
+    drop(span);
 
-    let (mut harvest, entries) = walk_all(&cx, &roots);
+    if !doubt {
+        trace_span!("fixed code").in_scope(|| {
+            cx.fixed = Fixed::find(&cx);
+            findings.checked.operands += cx.fixed.operands;
+            findings.checked.fixed_bytes += cx.leave_out_fixed();
+        });
+    }
+    let (mut harvest, entries) = trace_span!("walk").in_scope(|| walk_all(&cx, &roots));
 
     // P2 and P3.
+    let span = trace_span!("data").entered();
     let mut walker = Walker::new(&cx);
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
@@ -113,18 +144,28 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     pointers::check_data(old, new, &cx.references, &dynamic, &explained, &mut findings);
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
+    drop(span);
+    let span = trace_span!("gaps").entered();
     let (unmapped, landed) = rayon::join(
         || {
             let mut findings = Findings::default();
-            gaps::check_unmapped(&cx, &mut findings);
-            findings
+            let reused = gaps::check_unmapped(&cx, &mut findings);
+            (findings, reused)
         },
         || Landed::new(&claim),
     );
+    let (unmapped, reused) = unmapped;
     findings.merge(unmapped);
+    harvest.unreached.extend(reused);
+    if cx.fixed.may_lead_into(&cx, &harvest.unreached) {
+        return None;
+    }
     gaps::check_overlap(&landed, &mut findings);
 
+    drop(span);
+
     // P4.
+    let span = trace_span!("unwind").entered();
     let pads = unwind::check(&cx, &mut findings);
     for (old_pad, new_pad) in pads {
         if !walker.leads_to(old_pad, new_pad) {
@@ -136,7 +177,10 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     harvest = harvest.merge(walker.harvest);
     unwind::check_misfits(&mut harvest, &cx);
 
+    drop(span);
+
     // P5 beside the rest of P4, P6 and P7: each of them is one thread's work.
+    let span = trace_span!("symbols, file").entered();
     let (symbol_findings, ()) = rayon::join(
         || {
             let mut findings = Findings::default();
@@ -154,6 +198,7 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
             gaps::check_residue(&cx, &mut findings);
         },
     );
+    drop(span);
     findings.merge(symbol_findings);
     findings.merge(harvest.findings);
     add_notes(&mut findings);
@@ -161,13 +206,17 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
     if options.table_targets {
         proof.table_targets = entries.iter().map(|entry| OldAddr::new(entry.target)).collect();
     }
-    proof
+    Some(proof)
 }
 
 /// Walks from all roots, reads the jump tables that turn up, and walks on until nothing is new.
 fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>) {
-    let mut harvest = walk(cx, roots);
+    let mut harvest = trace_span!("code").in_scope(|| walk(cx, roots));
+    harvest.data_taken.extend_from_slice(&cx.fixed.taken);
+    let span = trace_span!("tables").entered();
     let mut tables = tables::Tables::new(cx, &harvest.data_taken, &tables::sweep(cx));
+    drop(span);
+    let _span = trace_span!("rest").entered();
     let mut rest_done = false;
     loop {
         let mut more = tables.read(&mut harvest.data_taken);
@@ -175,7 +224,6 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>
         let (inside, behind) = more.iter().partition(|&&target| cx.functions.extent(target).is_function);
         more = inside;
         harvest.weak_roots.extend::<Vec<u64>>(behind);
-        more.retain(|&target| cx.old_code.contains(target) && !cx.visited.contains(target));
         more.sort_unstable();
         more.dedup();
         // Ends: each round but one visits an address that was not visited before.

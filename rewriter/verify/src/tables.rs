@@ -151,9 +151,7 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             if let Some(base) = self.bases.get(at).copied().filter(|base| !base.is_read) {
                 let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
                 // Code that takes the end of the data before the table is no reader of it.
-                let before = targets.len();
-                self.read_table(base, limit, reader, &mut targets);
-                if targets.len() > before
+                if self.read_table(base, limit, reader, &mut targets)
                     && let Some(base) = self.bases.get_mut(at)
                 {
                     base.is_read = true;
@@ -163,9 +161,13 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
         targets
     }
 
-    fn read_table(&mut self, base: Base, limit: usize, reader: u64, targets: &mut Vec<u64>) {
+    /// Whether it has an entry. Adds the old code that was not visited to `targets`.
+    fn read_table(&mut self, base: Base, limit: usize, reader: u64, targets: &mut Vec<u64>) -> bool {
         let cx = self.cx;
         let mut next = base.addr;
+        let mut has_entry = false;
+        // Most entries lead into the function that reads them.
+        let own = Some(cx.functions.extent(reader)).filter(|own| own.start == reader);
         let distances = &cx.relocations.distances;
         for (number, &(addr, width)) in distances.iter().enumerate().take(limit).skip(base.first) {
             if addr != next || width != base.width {
@@ -175,20 +177,24 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             let Some(distance) = distance(cx.old, addr, width) else { break };
             let from_base = base.addr.wrapping_add_signed(distance);
             let from_here = addr.wrapping_add_signed(distance);
-            let entry = if self.reach.may_lead(reader, from_base) {
+            let entry = if own.is_some_and(|own| own.contains(from_base)) || self.reach.may_lead(reader, from_base) {
                 Entry { addr, width, base: base.addr, target: from_base, reader: Some(reader) }
             } else if cx.functions.entry(from_here) == Some(from_here) {
                 Entry { addr, width, base: addr, target: from_here, reader: None }
             } else {
                 break;
             };
-            targets.push(entry.target);
+            has_entry = true;
+            if cx.old_code.contains(entry.target) && !cx.visited.contains(entry.target) {
+                targets.push(entry.target);
+            }
             // Of two readings of an entry the first one is checked.
             if let Some(is_entry) = self.is_entry.get_mut(number).filter(|is_entry| !**is_entry) {
                 *is_entry = true;
                 self.entries.push(entry);
             }
         }
+        has_entry
     }
 
     /// All entries with the distances that count from their own place and lead to a

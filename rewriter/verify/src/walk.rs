@@ -24,6 +24,7 @@ use postlink_image::Image;
 use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Extent, Functions, Piece};
 use crate::decode::{Decoded, Eyes, Flow};
+use crate::fixed::Fixed;
 pub(crate) use compare::little;
 use crate::proof::{Findings, Obligation, Violation};
 use crate::references::References;
@@ -40,6 +41,8 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) functions: Functions,
     pub(crate) relocations: StaticRelocations,
     pub(crate) references: References<'a, 'a>,
+    /// Code that need not be walked.
+    pub(crate) fixed: Fixed,
     /// Address that GOT-relative fields count from.
     pub(crate) got: u64,
     pub(crate) old_tables: &'a UnwindTables,
@@ -79,6 +82,9 @@ pub(crate) struct Harvest {
     pub(crate) data_taken: Vec<(u64, u64)>,
     /// Code addresses used as values by instructions: entries, labels, or constants among code.
     pub(crate) weak_roots: Vec<u64>,
+    /// Code that did not move and was accepted although it does not match, because no known path
+    /// reaches it.
+    pub(crate) unreached: Vec<(u64, u64)>,
 }
 
 impl Harvest {
@@ -87,6 +93,7 @@ impl Harvest {
         self.misfits.extend(other.misfits);
         self.data_taken.extend(other.data_taken);
         self.weak_roots.extend(other.weak_roots);
+        self.unreached.extend(other.unreached);
         self
     }
 }
@@ -166,7 +173,8 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
                 }
                 Flow::Jump(target) if self.cx.old_code.contains(target) => {
                     self.stutter(old, target, &decoded);
-                    if target <= old {
+                    // Jumps of code that is not walked may close a loop.
+                    if target <= old || self.cx.fixed.contains(target) {
                         self.check_divergence(old);
                     }
                     if self.cx.roots.contains(target) {

@@ -45,7 +45,7 @@ fn add(file: &mut [u8], at: usize, width: usize, delta: i64) {
 type Mutation = fn(&mut Vec<u8>, &Sites, &mut Random) -> Option<usize>;
 
 /// Each kind changes the file and gives the offset, or finds no place in this file.
-const KINDS: [(&str, Mutation); 26] = [
+const KINDS: [(&str, Mutation); 29] = [
     ("displacement", |file, sites, random| {
         let at = random.pick(&sites.displacements)?;
         add(file, at, 4, [1, 3, 16, -5, 0x1000][(random.next() % 5) as usize]);
@@ -85,6 +85,23 @@ const KINDS: [(&str, Mutation); 26] = [
     ("endbr64 lost", |file, sites, random| {
         let at = random.pick(&sites.endbrs)?;
         file[at..at + 4].copy_from_slice(&[0x0f, 0x1f, 0x40, 0x00]);
+        Some(at)
+    }),
+    ("kept code: field not changed", |file, sites, random| {
+        let (at, old) = random.pick(&sites.changed_fields)?;
+        file[at..at + 4].copy_from_slice(&old);
+        Some(at)
+    }),
+    ("kept code: field", |file, sites, random| {
+        let changed: Vec<usize> = sites.changed_fields.iter().map(|field| field.0).collect();
+        let fields = if random.next() % 2 == 0 { &changed } else { &sites.kept_fields };
+        let at = random.pick(fields)?;
+        add(file, at, 4, [1, 3, 16, -5, 0x1000][(random.next() % 5) as usize]);
+        Some(at)
+    }),
+    ("kept code: other byte", |file, sites, random| {
+        let at = random.pick(&sites.kept_bytes)?;
+        file[at] ^= 1 << (random.next() % 8);
         Some(at)
     }),
     ("table entries swapped", |file, sites, random| {
@@ -175,7 +192,13 @@ const KINDS: [(&str, Mutation); 26] = [
     }),
     ("frame length", |file, sites, random| {
         let at = random.pick(&sites.frame_lengths)?;
-        add(file, at, 4, [1, -1, 64][(random.next() % 3) as usize]);
+        // Not by one byte: a jump at the end, whose first byte the frame still covers, is where it was for an unwinder.
+        let delta = [1, -7, 64][(random.next() % 3) as usize];
+        let length = u32::from_le_bytes(*file.get(at..)?.first_chunk::<4>()?);
+        if length <= 7 {
+            return None;
+        }
+        add(file, at, 4, delta);
         Some(at)
     }),
     ("call site or landing pad", |file, sites, random| {

@@ -79,6 +79,7 @@ pub(crate) fn counts(checked: &Checked) -> Vec<CountRow> {
     [
         ("functions", checked.functions),
         ("instructions", checked.instructions),
+        ("bytes kept, compared as such", checked.fixed_bytes),
         ("position-dependent operands", checked.operands),
         ("pointers", checked.pointers),
         ("table entries", checked.table_entries),

@@ -9,6 +9,8 @@ use crate::walk::{Context, little};
 pub(super) struct Judge<'c, 'a, 'd> {
     cx: &'c Context<'a, 'd>,
     places: &'c Places,
+    /// Stretches between functions that differ; `places` has them.
+    changed: &'c [(u64, u64)],
     witnesses: &'c Witnesses<'d>,
     /// Fields that were compared.
     pub(super) operands: u64,
@@ -112,8 +114,12 @@ fn positions(mut marks: u64) -> impl Iterator<Item = usize> {
 }
 
 impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
-    pub(super) const fn new(cx: &'c Context<'a, 'd>, places: &'c Places, witnesses: &'c Witnesses<'d>) -> Self {
-        Self { cx, places, witnesses, operands: 0, taken: Vec::new() }
+    pub(super) const fn new(
+        cx: &'c Context<'a, 'd>,
+        (places, changed): (&'c Places, &'c [(u64, u64)]),
+        witnesses: &'c Witnesses<'d>,
+    ) -> Self {
+        Self { cx, places, changed, witnesses, operands: 0, taken: Vec::new() }
     }
 
     /// Whether the stretch did not move, and all that may be an operand in it leads to the mapped place.
@@ -199,10 +205,13 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         !self.places.may_hold(target) || !self.is_moved(target)
     }
 
-    /// Whether the old place at `addr`, or at its low half, has another address in the new file.
+    /// Whether the old place at `addr`, or at its low half, has another address in the new file, or its
+    /// bytes may be others.
     fn is_moved(&self, addr: u64) -> bool {
         let low = addr & 0xffff_ffff;
-        self.cx.references.expected(low) != low
+        let upto = self.changed.partition_point(|changed| changed.0 <= low);
+        let is_changed = || upto.checked_sub(1).and_then(|at| self.changed.get(at)).is_some_and(|changed| low < changed.1);
+        self.cx.references.expected(low) != low || is_changed()
     }
 
     /// Whether all bytes that differ in the word at `at`, as `differs` tells, and that stand behind `explained`
@@ -278,9 +287,28 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
             }
             let mask = if width == 4 { 0xffff_ffff } else { u64::MAX };
             let expected = self.cx.references.expected(target);
-            expected == target || field.kind() != FieldKind::GotLoad && new == expected & mask && self.is_known(target)
+            !self.is_moved(target) || field.kind() != FieldKind::GotLoad && new == expected & mask && self.is_known(target)
         })
     }
+}
+
+/// Whether four bytes or one that may be an operand of an instruction in `start..end` lead to one of `places`.
+pub(super) fn may_lead_into(cx: &Context<'_, '_>, places: &Places, start: u64, end: u64) -> bool {
+    let bytes = cx.old_code.from(start).unwrap_or(&[]);
+    let reach = usize::try_from((end - start).saturating_add(MARGIN)).unwrap_or(usize::MAX).min(bytes.len());
+    let mut last = 0u64;
+    (0..reach).step_by(8).any(|at| {
+        let here = word(bytes, at);
+        let before = here << 8 | last;
+        last = here >> 56;
+        let behind = |byte: usize, len: u64| start.wrapping_add((at + byte) as u64 + 1 + len);
+        let is_far = |byte: usize| displacement(bytes, at + byte + 1).is_some_and(|by| places.may_hold(behind(byte, 4).wrapping_add_signed(by)));
+        let is_near = |byte: usize| {
+            let distance = bytes.get(at + byte + 1).map(|by| i64::from(by.cast_signed()));
+            distance.is_some_and(|by| places.may_hold(behind(byte, 1).wrapping_add_signed(by)))
+        };
+        positions(far(here, before)).any(is_far) || positions(near(here)).any(is_near)
+    })
 }
 
 /// Whether the old field holds what its relocation says.

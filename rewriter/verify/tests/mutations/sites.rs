@@ -19,6 +19,12 @@ pub(crate) struct Sites {
     /// Neighbours without position-dependent operands: offset, length, length.
     pub(crate) neighbours: Vec<(usize, usize, usize)>,
     pub(crate) endbrs: Vec<usize>,
+    /// Fields of instructions that did not move, but that lead to what moved: offset, and the old bytes.
+    pub(crate) changed_fields: Vec<(usize, [u8; 4])>,
+    /// Fields of instructions that did not move and lead to what did not move either.
+    pub(crate) kept_fields: Vec<usize>,
+    /// Bytes of instructions that did not move, without a field that depends on their place.
+    pub(crate) kept_bytes: Vec<usize>,
     /// Entries of jump tables: offset, width; neighbours in the list stand beside each other.
     pub(crate) table_entries: Vec<(usize, usize)>,
     /// Words of `.got*`, `.init_array`, `.fini_array` that are not zero.
@@ -107,6 +113,16 @@ fn code(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, sites: &mut Sites) {
                 }
             } else if matches!(here, [0x83, ..] | [0xb8..=0xbf, _, _, _, _] | [0x48, 0x83, ..]) {
                 sites.immediates.push(offset + len - 1);
+            }
+            let is_kept = range.is_none();
+            if is_kept && !is_relative && !text.contains("[rip") && !matches!(inst.opcode(), Opcode::RETURN | Opcode::HLT) {
+                sites.kept_bytes.extend(offset..offset + len);
+            }
+            if is_kept
+                && let Some(&field) = sites.displacements.last().filter(|&&field| field >= offset)
+                && let Some(old) = here.get(field - offset..).and_then(|rest| rest.first_chunk::<4>())
+            {
+                if new.data()[field..field + 4] == *old { sites.kept_fields.push(field) } else { sites.changed_fields.push((field, *old)) }
             }
             let is_plain = !is_relative && !text.contains("[rip") && inst.opcode() != Opcode::RETURN && inst.opcode() != Opcode::CALL;
             if is_plain {
