@@ -132,7 +132,7 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
             findings.checked.fixed_bytes += cx.leave_out_fixed();
         });
     }
-    let (mut harvest, entries) = trace_span!("walk").in_scope(|| walk_all(&cx, &roots));
+    let (mut harvest, entries) = trace_span!("walk").in_scope(|| walk_all(&cx, &roots, options));
 
     // P2 and P3.
     let span = trace_span!("data").entered();
@@ -210,11 +210,11 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
 }
 
 /// Walks from all roots, reads the jump tables that turn up, and walks on until nothing is new.
-fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>) {
+fn walk_all(cx: &Context<'_, '_>, roots: &[u64], options: &CheckOptions) -> (Harvest, Vec<tables::Entry>) {
     let mut harvest = trace_span!("code").in_scope(|| walk(cx, roots));
     harvest.data_taken.extend_from_slice(&cx.fixed.taken);
     let span = trace_span!("tables").entered();
-    let mut tables = tables::Tables::new(cx, &harvest.data_taken, &tables::sweep(cx));
+    let mut tables = tables::Tables::new(cx, &harvest.data_taken, &tables::sweep(cx), options.table_targets);
     drop(span);
     let _span = trace_span!("rest").entered();
     let mut rest_done = false;
@@ -230,7 +230,9 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64]) -> (Harvest, Vec<tables::Entry>
         if !more.is_empty() {
             harvest = harvest.merge(walk(cx, &more));
         } else if rest_done {
-            return (harvest, tables.into_entries());
+            let (entries, kept) = tables.into_entries();
+            harvest.findings.checked.table_entries += kept;
+            return (harvest, entries);
         } else {
             rest_done = true;
             let labels = std::mem::take(&mut harvest.weak_roots);

@@ -116,14 +116,17 @@ pub(crate) struct Tables<'c, 'a, 'd> {
     /// Sorted by address.
     bases: Vec<Base>,
     entries: Vec<Entry>,
+    /// Number of entries that are not among them: they are what they were and lead into a function that stayed.
+    kept: u64,
+    keep_all: bool,
     /// Whether an entry was made of the distance of that number.
     is_entry: Vec<bool>,
 }
 
 impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
     /// `taken` and `hints` bound the tables: addresses of data that visited code and other code
-    /// takes, with the address of the instruction.
-    pub(crate) fn new(cx: &'c Context<'a, 'd>, taken: &[(u64, u64)], hints: &[(u64, u64)]) -> Self {
+    /// takes, with the address of the instruction. `keep_all`: entries that did not change are wanted as well.
+    pub(crate) fn new(cx: &'c Context<'a, 'd>, taken: &[(u64, u64)], hints: &[(u64, u64)], keep_all: bool) -> Self {
         let distances = &cx.relocations.distances;
         let mut bases: Vec<Base> = taken
             .par_iter()
@@ -136,7 +139,7 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
         bases.par_sort_unstable();
         bases.dedup();
         let is_entry = vec![false; distances.len()];
-        Self { cx, reach: Reach::new(cx), bases, entries: Vec::new(), is_entry }
+        Self { cx, reach: Reach::new(cx), bases, entries: Vec::new(), kept: 0, keep_all, is_entry }
     }
 
     /// Reads the tables whose bases are among `taken` and were not read before. Gives the old code
@@ -168,6 +171,8 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
         let mut has_entry = false;
         // Most entries lead into the function that reads them.
         let own = Some(cx.functions.extent(reader)).filter(|own| own.start == reader);
+        let piece = cx.claim.piece(reader);
+        let stayed = !self.keep_all && piece.is_same && own.is_some_and(|own| own.end <= piece.end);
         let distances = &cx.relocations.distances;
         for (number, &(addr, width)) in distances.iter().enumerate().take(limit).skip(base.first) {
             if addr != next || width != base.width {
@@ -177,7 +182,8 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             let Some(distance) = distance(cx.old, addr, width) else { break };
             let from_base = base.addr.wrapping_add_signed(distance);
             let from_here = addr.wrapping_add_signed(distance);
-            let entry = if own.is_some_and(|own| own.contains(from_base)) || self.reach.may_lead(reader, from_base) {
+            let is_own = own.is_some_and(|own| own.contains(from_base));
+            let entry = if is_own || self.reach.may_lead(reader, from_base) {
                 Entry { addr, width, base: base.addr, target: from_base, reader: Some(reader) }
             } else if cx.functions.entry(from_here) == Some(from_here) {
                 Entry { addr, width, base: addr, target: from_here, reader: None }
@@ -191,23 +197,28 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             // Of two readings of an entry the first one is checked.
             if let Some(is_entry) = self.is_entry.get_mut(number).filter(|is_entry| !**is_entry) {
                 *is_entry = true;
-                self.entries.push(entry);
+                if stayed && is_own && self::distance(cx.new, addr, width) == Some(distance) {
+                    self.kept += 1;
+                } else {
+                    self.entries.push(entry);
+                }
             }
         }
         has_entry
     }
 
     /// All entries with the distances that count from their own place and lead to a
-    /// function. Other distances that no code was seen to read are left out.
-    pub(crate) fn into_entries(self) -> Vec<Entry> {
-        let Self { cx, mut entries, is_entry, .. } = self;
+    /// function, and the number of those that need no further look. Other distances that no code was seen
+    /// to read are left out.
+    pub(crate) fn into_entries(self) -> (Vec<Entry>, u64) {
+        let Self { cx, mut entries, is_entry, kept, .. } = self;
         for (&(addr, width), _) in cx.relocations.distances.iter().zip(&is_entry).filter(|(_, is_entry)| !**is_entry) {
             let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
             if cx.functions.entry(target) == Some(target) {
                 entries.push(Entry { addr, width, base: addr, target, reader: None });
             }
         }
-        entries
+        (entries, kept)
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) struct Judge<'c, 'a, 'd> {
     /// Stretches between functions that differ; `places` has them.
     changed: &'c [(u64, u64)],
     witnesses: &'c Witnesses<'d>,
+    /// End of the last field that was found right as an operand.
+    patched: usize,
     /// Fields that were compared.
     pub(super) operands: u64,
     /// Starts of tables of distances that an instruction may take, with its place.
@@ -119,11 +121,21 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         (places, changed): (&'c Places, &'c [(u64, u64)]),
         witnesses: &'c Witnesses<'d>,
     ) -> Self {
-        Self { cx, places, changed, witnesses, operands: 0, taken: Vec::new() }
+        Self { cx, places, changed, witnesses, patched: 0, operands: 0, taken: Vec::new() }
     }
 
     /// Whether the stretch did not move, and all that may be an operand in it leads to the mapped place.
     pub(super) fn is_clean(&mut self, start: u64, end: u64) -> bool {
+        let before = self.operands;
+        let is_clean = self.look(start, end);
+        if !is_clean {
+            // The walk counts them.
+            self.operands = before;
+        }
+        is_clean
+    }
+
+    fn look(&mut self, start: u64, end: u64) -> bool {
         let cx = self.cx;
         let piece = cx.claim.piece(start);
         if !piece.is_same || piece.end < end {
@@ -137,7 +149,8 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         let pair = Pair { start, old, new };
         let is_near = self.places.may_hold_any(start.saturating_sub(NEAR), start)
             || self.places.may_hold_any(end, end.saturating_add(NEAR + MARGIN));
-        let (mut explained, mut last) = (0, 0u64);
+        let (mut explained, mut last) = (0usize, 0u64);
+        self.patched = 0;
         for at in (0..reach).step_by(8) {
             let (here, there) = (word(old, at), word(new, at));
             if here != there {
@@ -148,11 +161,13 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
             }
             let before = here << 8 | last;
             last = here >> 56;
-            // A field that was checked is no part of another operand.
-            let mut operands = positions(far(here, before)).map(|byte| at + byte).filter(|byte| byte + 5 != explained);
+            // A field that was just checked needs no second look.
+            let checked = explained;
+            let mut operands = positions(far(here, before)).map(|byte| at + byte).filter(|byte| byte + 5 != checked);
             if !operands.all(|byte| self.is_far_clean(pair, byte)) {
                 return false;
             }
+            explained = explained.max(self.patched);
             if is_near && !positions(near(here)).all(|byte| self.is_near_clean(pair, at + byte)) {
                 return false;
             }
@@ -192,7 +207,12 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         let field = pair.start + at as u64 + 1;
         let found = self.witnesses.within(field, field + 4, |witness| holds(pair, witness));
         match found.only() {
-            Some(witness) if witness.addr == field && witness.is_relative => self.is_patched(pair, &witness),
+            Some(witness) if witness.addr == field && witness.is_relative => {
+                let is_right = self.is_patched(pair, &witness);
+                self.operands += u64::from(is_right);
+                self.patched = at + 5;
+                is_right
+            }
             // The bytes are another operand.
             found => found.is_some(),
         }
