@@ -338,3 +338,45 @@ fn holds(pair: Pair<'_>, witness: &Witness) -> bool {
     let mask = if witness.width == 4 { 0xffff_ffff } else { u64::MAX };
     field.map(little) == Some(witness.value & mask)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_are_found_by_the_bytes_before_them() {
+        arbtest::arbtest(|u| {
+            let likely = [0x05, 0x3d, 0x0f, 0x80, 0x8f, 0xc7, 0xf8, 0xe8, 0xe9, 0x70, 0xe3, 0xeb, 0xc5, 0x62];
+            let mut bytes = [0u8; 9];
+            for byte in &mut bytes {
+                *byte = if u.arbitrary()? { *u.choose(&likely)? } else { u.arbitrary()? };
+            }
+            let (before, here) = (word(&bytes, 0), word(&bytes, 1));
+            let pairs = || bytes.windows(2).map(|pair| (pair[0], pair[1]));
+            let is_far = |(first, byte): (u8, u8)| {
+                matches!((first, byte), (_, 0xe8 | 0xe9) | (0x0f, 0x80..=0x8f) | (0xc7, 0xf8)) || byte >> 6 == 0 && byte & 7 == 5
+            };
+            let is_near = |(_, byte): (u8, u8)| matches!(byte, 0x70..=0x7f | 0xe0..=0xe3 | 0xeb);
+            let places = |is_one: &dyn Fn((u8, u8)) -> bool| -> Vec<usize> {
+                pairs().enumerate().filter(|&(_, pair)| is_one(pair)).map(|(at, _)| at).collect()
+            };
+            assert_eq!(positions(far(here, before)).collect::<Vec<_>>(), places(&is_far));
+            assert_eq!(positions(near(here)).collect::<Vec<_>>(), places(&is_near));
+            Ok(())
+        })
+        .budget_ms(300);
+    }
+
+    #[test]
+    fn a_modrm_byte_follows_an_opcode() {
+        // The ModRM byte is the last one: lea, add, movaps, pshufb, palignr, VEX of two and three bytes, EVEX.
+        for code in ["488d05", "0105", "0f2805", "660f380005", "660f3a0f05", "c5fb1005", "c4e2790005", "62f17c481005", "ff15", "d905"] {
+            let bytes: Vec<u8> = (0..code.len()).step_by(2).map(|at| u8::from_str_radix(&code[at..at + 2], 16).unwrap()).collect();
+            assert!(is_modrm(bytes[bytes.len() - 1]) && may_be_modrm(&bytes, bytes.len() - 1), "{code}");
+        }
+        // Stack protector, `cmp eax`, `add eax`: SIB and opcodes.
+        for bytes in [&[0x64, 0x48, 0x8b, 0x04, 0x25][..], &[0x24, 0x83, 0xe0, 0xfd, 0x3d], &[0xb7, 0x47, 0x24, 0x05], &[0x05]] {
+            assert!(!may_be_modrm(bytes, bytes.len() - 1), "{bytes:x?}");
+        }
+    }
+}
