@@ -26,7 +26,7 @@ pub use functions::hfsort::{HfSortParams, hfsort_with_params};
 pub use functions::{CallArc, FunctionNode, FunctionOrder, order_functions};
 pub use heat::line_cost;
 pub use planner::{
-    BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, SplitChoice, WeightedCall, Weights, plan,
+    BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, Shapes, SplitChoice, WeightedCall, Weights, shape,
 };
 pub use plan::{FragmentPlan, FunctionPlan, Mode, Placed, Plan};
 pub use split::{Split, SplitParams, split_blocks, split_blocks_with_params};

@@ -1,15 +1,17 @@
 //! From a program and its counts to a plan.
 
+mod align;
+mod order;
+
 use postlink_base::{Id, IndexVec};
-use postlink_cfg::{
-    BlockId, Class, DataRef, EdgeKind, FixupKind, FunctionCfg, FunctionId, Graphs, Program, Terminator,
-};
+use postlink_cfg::{BlockId, Class, EdgeKind, FunctionCfg, FunctionId, Graphs, Program, Terminator};
 use rayon::prelude::*;
 use tracing::trace_span;
 
+use self::align::{address_taken, whole_align};
 use crate::{
-    BlockEdge, BlockGraph, BlockOrder, CallArc, FragmentPlan, FunctionNode, FunctionOrder, FunctionPlan, Mode,
-    Placed, Plan, Split, line_cost, order_blocks, order_functions, split_blocks,
+    BlockEdge, BlockGraph, BlockOrder, FragmentPlan, FunctionPlan, Mode, Placed, Plan, Split, line_cost, order_blocks,
+    split_blocks,
 };
 
 /// How functions are ordered.
@@ -108,9 +110,9 @@ pub struct Weights<'a> {
     pub counts: &'a (dyn Fn(&FunctionCfg) -> Counts + Sync),
 }
 
-/// One function's share of the plan, before fragments are ordered.
+/// What the order of functions asks of one of them.
+#[derive(Default)]
 struct Laid {
-    plan: FunctionPlan,
     /// Bytes of the hot fragment.
     hot_size: u32,
     /// Old offset of each block in the hot fragment and its place there, sorted; branches that become longer or go
@@ -133,14 +135,15 @@ impl Heat {
     const fn is_hot(self) -> bool {
         self.samples > 0
     }
+
+    /// A function that moves as one piece.
+    const fn whole(self, align: u32, size: u32) -> (FunctionPlan, Laid) {
+        let laid = Laid { hot_size: size, hot_offsets: Vec::new(), samples: self.samples };
+        (FunctionPlan::Whole { align, hot: self.is_hot() }, laid)
+    }
 }
 
 impl Laid {
-    const fn whole(align: u32, size: u32, heat: Heat) -> Self {
-        let plan = FunctionPlan::Whole { align, hot: heat.is_hot() };
-        Self { plan, hot_size: size, hot_offsets: Vec::new(), samples: heat.samples }
-    }
-
     /// Where the instruction at `old` stands in the hot fragment; its end for one in another fragment.
     fn new_offset(&self, old: u32) -> u32 {
         let Some(index) = self.hot_offsets.partition_point(|offset| offset.0 <= old).checked_sub(1) else {
@@ -150,37 +153,57 @@ impl Laid {
     }
 }
 
-/// Plans the layout of the whole program. `may_move` says which functions the user allows to move.
-pub fn plan(
+/// What happens to each function, before any of them is placed: all of a plan but the order.
+pub struct Shapes {
+    functions: IndexVec<FunctionId, FunctionPlan>,
+    /// Parallel to `functions`.
+    laid: Vec<Laid>,
+}
+
+impl Shapes {
+    /// What happens to each function.
+    pub const fn functions(&self) -> &IndexVec<FunctionId, FunctionPlan> {
+        &self.functions
+    }
+
+    /// The order of placement, hottest first; see [`Plan::order`].
+    pub fn order(&self, program: &Program<'_>, weights: Option<&Weights<'_>>, options: &PlanOptions) -> Vec<Placed> {
+        order::order(program, weights, options, (&self.functions, &self.laid))
+    }
+
+    /// The plan with [`Shapes::order`].
+    pub fn into_plan(self, mode: Mode, order: Vec<Placed>) -> Plan {
+        Plan { mode, functions: self.functions, order }
+    }
+}
+
+/// Lays out each function of the program by itself. `may_move` says which functions the user allows to move.
+pub fn shape(
     program: &Program<'_>,
     graphs: &Graphs,
     weights: Option<&Weights<'_>>,
     options: &PlanOptions,
     may_move: &IndexVec<FunctionId, bool>,
-) -> Plan {
+) -> Shapes {
     let span = trace_span!("choose").entered();
     let taken = address_taken(program);
     let samples_of = |id: FunctionId| weights.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
     let total = weights.map_or(0, |weights| weights.functions.iter().fold(0u64, |sum, weight| sum.saturating_add(weight.0)));
     let stays = staying(program, options, may_move, &samples_of);
     drop(span);
-    let span = trace_span!("blocks").entered();
-    let laid: Vec<Laid> = (0..program.functions.len())
+    let _span = trace_span!("blocks").entered();
+    let (functions, laid): (Vec<FunctionPlan>, Vec<Laid>) = (0..program.functions.len())
         .into_par_iter()
         .map(|index| {
             let id = FunctionId::from_index(index);
             if stays.get(index).copied().unwrap_or(true) {
-                return Laid { plan: FunctionPlan::Stay, hot_size: 0, hot_offsets: Vec::new(), samples: 0 };
+                return (FunctionPlan::Stay, Laid::default());
             }
             let align = whole_align(program, id, taken.get(index).copied().unwrap_or(true));
             lay_function((program, graphs), weights, options, id, align, Heat { samples: samples_of(id), total })
         })
-        .collect();
-    drop(span);
-    let _span = trace_span!("functions").entered();
-    let order = order(program, weights, options, &laid);
-    let functions = laid.into_iter().map(|laid| laid.plan).collect();
-    Plan { mode: options.mode, functions, order }
+        .unzip();
+    Shapes { functions: functions.into_iter().collect(), laid }
 }
 
 /// Which functions keep their address, as far as the plan can tell.
@@ -202,42 +225,6 @@ fn staying(
     stays
 }
 
-/// Functions whose address is a value somewhere: their alignment may be relied upon (the low bits of
-/// pointers to members, tagged pointers).
-fn address_taken(program: &Program<'_>) -> Vec<bool> {
-    let mut taken = vec![false; program.functions.len()];
-    let mut mark = |target: u64| {
-        if let Some(id) = program.function_at(target)
-            && let Some(flag) = taken.get_mut(id.index())
-        {
-            *flag = true;
-        }
-    };
-    for fixups in program.fixups.iter() {
-        for fixup in fixups.iter().filter(|fixup| !matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8 | FixupKind::Memory)) {
-            mark(fixup.target);
-        }
-    }
-    program.data_refs.iter().map(|data_ref: &DataRef| data_ref.target).for_each(&mut mark);
-    if let Some(table) = program.image.dynsym() {
-        table.iter().filter(|symbol| symbol.is_defined()).for_each(|symbol| mark(symbol.value));
-    }
-    mark(program.image.header().entry);
-    taken
-}
-
-/// Alignment of a function: its old one where its address is a value, up to the alignment of its
-/// section (which is the largest that any function in it asked for).
-fn whole_align(program: &Program<'_>, id: FunctionId, address_taken: bool) -> u32 {
-    if !address_taken {
-        return 1;
-    }
-    let function = &program.functions[id];
-    let section = program.image.sections().get(function.section as usize);
-    let most = section.map_or(16, |section| section.align.clamp(1, 4096));
-    1 << function.start.trailing_zeros().min(most.trailing_zeros())
-}
-
 fn lay_function(
     (program, graphs): (&Program<'_>, &Graphs),
     weights: Option<&Weights<'_>>,
@@ -245,7 +232,7 @@ fn lay_function(
     id: FunctionId,
     align: u32,
     heat: Heat,
-) -> Laid {
+) -> (FunctionPlan, Laid) {
     let function = &program.functions[id];
     let size = u32::try_from(function.size()).unwrap_or(u32::MAX);
     let stress = options.block_order == BlockOrderChoice::Reverse
@@ -256,7 +243,7 @@ fn lay_function(
     let wanted = (stress || profiled) && !options.whole_only;
     let relay = function.class == Class::Free && (wanted || function.traits.must_relay);
     if !relay {
-        return Laid::whole(align, size, heat);
+        return heat.whole(align, size);
     }
     let cfg = graphs.get(program, id);
     let counts = match weights {
@@ -269,7 +256,7 @@ fn lay_function(
     };
     let blind = !counts.inside_known && !stress;
     if blind && !function.traits.must_relay {
-        return Laid::whole(align, size, heat);
+        return heat.whole(align, size);
     }
     if options.whole_only || blind {
         let kept = PlanOptions { block_order: BlockOrderChoice::Keep, split: SplitChoice::None, ..options.clone() };
@@ -278,7 +265,7 @@ fn lay_function(
     lay_blocks(&cfg, &counts, options, align, heat)
 }
 
-fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: u32, heat: Heat) -> Laid {
+fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: u32, heat: Heat) -> (FunctionPlan, Laid) {
     let sizes: Vec<u32> = cfg.blocks.iter().map(|block| block.end - block.start).collect();
     let edges: Vec<BlockEdge> = cfg
         .edges
@@ -339,82 +326,5 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
         }
     }
     let prefer_fall = sides.iter().map(|&(taken, fall)| fall > taken).collect();
-    Laid { plan: FunctionPlan::Relay { fragments, prefer_fall }, hot_size, hot_offsets, samples: heat.samples }
-}
-
-/// The order of placement: first fragments in function order, then the others in the same order.
-fn order(
-    program: &Program<'_>,
-    weights: Option<&Weights<'_>>,
-    options: &PlanOptions,
-    laid: &[Laid],
-) -> Vec<Placed> {
-    let moving: Vec<u32> = (0..laid.len())
-        .filter(|&index| laid.get(index).is_some_and(|laid| laid.plan != FunctionPlan::Stay))
-        .filter_map(|index| u32::try_from(index).ok())
-        .collect();
-    let mut node_of = vec![u32::MAX; laid.len()];
-    for (node, &index) in moving.iter().enumerate() {
-        if let Some(slot) = node_of.get_mut(index as usize) {
-            *slot = u32::try_from(node).unwrap_or(u32::MAX);
-        }
-    }
-    // How hot a function is for its callers, not how long it runs: a function with a long loop inside would attract
-    // others that its loop never meets. A profile of samples knows nothing else, though.
-    let knows_entries = weights.is_some_and(|weights| weights.functions.iter().any(|weight| weight.1 > 0));
-    let nodes: Vec<FunctionNode> = moving
-        .iter()
-        .filter_map(|&index| {
-            let laid = laid.get(index as usize)?;
-            let entry_count = weights
-                .and_then(|weights| weights.functions.get(FunctionId(index)))
-                .map_or(0, |weight| weight.1);
-            let samples = if knows_entries { entry_count.max(laid.samples.min(1)) } else { laid.samples };
-            Some(FunctionNode { size: laid.hot_size, samples, entry_count })
-        })
-        .collect();
-    let node = |id: FunctionId| node_of.get(id.index()).copied().filter(|&node| node != u32::MAX);
-    let calls: Vec<CallArc> = weights
-        .map_or(&[][..], |weights| weights.calls)
-        .iter()
-        .filter_map(|call| {
-            let function = program.functions.get(call.caller)?;
-            let caller_offset = u32::try_from(call.from.saturating_sub(function.start)).unwrap_or(u32::MAX);
-            let laid = laid.get(call.caller.index())?;
-            Some(CallArc {
-                caller: node(call.caller)?,
-                callee: node(call.callee)?,
-                count: call.count,
-                caller_offset: laid.new_offset(caller_offset),
-            })
-        })
-        .collect();
-    let list: Vec<u32> = match &options.function_order {
-        FunctionOrderChoice::List(list) => list.iter().filter_map(|&id| node(id)).collect(),
-        _ => Vec::new(),
-    };
-    let choice = match &options.function_order {
-        FunctionOrderChoice::CdSort => FunctionOrder::CdSort,
-        FunctionOrderChoice::HfSort => FunctionOrder::HfSort,
-        FunctionOrderChoice::Keep => FunctionOrder::Keep,
-        FunctionOrderChoice::Reverse => FunctionOrder::Reverse,
-        FunctionOrderChoice::Random => FunctionOrder::Random { seed: options.seed },
-        FunctionOrderChoice::List(_) => FunctionOrder::List(&list),
-    };
-    let functions: Vec<FunctionId> = order_functions(&nodes, &calls, choice)
-        .into_iter()
-        .filter_map(|node| moving.get(node as usize).map(|&index| FunctionId(index)))
-        .collect();
-    let is_hot = |id: FunctionId| laid.get(id.index()).is_some_and(|laid| laid.samples > 0);
-    let fragments_of = |id: FunctionId| match laid.get(id.index()).map(|laid| &laid.plan) {
-        Some(FunctionPlan::Relay { fragments, .. }) => u32::try_from(fragments.len()).unwrap_or(1),
-        _ => 1,
-    };
-    let rest = |id: FunctionId| (1..fragments_of(id)).map(move |fragment| Placed { function: id, fragment });
-    let (hot, cold): (Vec<FunctionId>, Vec<FunctionId>) = functions.into_iter().partition(|&id| is_hot(id));
-    let mut order: Vec<Placed> = hot.iter().map(|&function| Placed { function, fragment: 0 }).collect();
-    order.extend(hot.iter().flat_map(|&id| rest(id)));
-    order.extend(cold.iter().map(|&function| Placed { function, fragment: 0 }));
-    order.extend(cold.iter().flat_map(|&id| rest(id)));
-    order
+    (FunctionPlan::Relay { fragments, prefer_fall }, Laid { hot_size, hot_offsets, samples: heat.samples })
 }

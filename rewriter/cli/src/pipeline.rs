@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::thread;
 
 use postlink_base::{AddressMap, Digest, IndexVec};
-use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Program, recover};
-use postlink_emit::{EmitError, EmitOptions, Output, emit};
+use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Graphs, Program, recover};
+use postlink_emit::{Assembled, EmitError, EmitOptions, Output, assemble, emit};
 use postlink_image::Image;
-use postlink_layout::{Counts, Plan, PlanOptions, WeightedCall, Weights, plan};
+use postlink_layout::{Counts, Placed, Plan, PlanOptions, Shapes, WeightedCall, Weights, shape};
 use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
 use postlink_verify::{CheckOptions, Proof, check};
 
@@ -91,21 +91,21 @@ pub(crate) fn back_end<'d>(
         if std::mem::take(&mut forgotten) {
             *program = front_end(program.image, stages).map_err(|error| Failure::Unreadable(error.to_string()))?;
         }
-        let plan = stages.run("plan", || {
-            let counts = |cfg: &FunctionCfg| match attached.counts_of(cfg.function) {
-                Some(known) => layout_counts(known.clone()),
-                None => counts_of(program, profile, cfg),
-            };
-            let weights = weights.as_ref().map(|weights| Weights {
-                functions: &weights.functions,
-                calls: &weights.calls,
-                counts: &counts,
-            });
-            plan(program, &attached.graphs, weights.as_ref(), &plan_options, may_move)
+        let counts = |cfg: &FunctionCfg| match attached.counts_of(cfg.function) {
+            Some(known) => layout_counts(known.clone()),
+            None => counts_of(program, profile, cfg),
+        };
+        let weights = weights.as_ref().map(|weights| Weights {
+            functions: &weights.functions,
+            calls: &weights.calls,
+            counts: &counts,
         });
+        let shapes = stages.run("plan", || shape(program, &attached.graphs, weights.as_ref(), &plan_options, may_move));
+        let (order, assembled) = order_and_assemble(program, &attached.graphs, &shapes, weights.as_ref(), &plan_options, stages);
+        let plan = shapes.into_plan(plan_options.mode, order);
         // A later round is rare and builds them again.
-        let graphs = std::mem::take(&mut attached).graphs;
-        let output = match stages.run("emit", || emit(program, graphs, &plan, &emit_options)) {
+        attached = Attached::default();
+        let output = match assembled.and_then(|assembled| stages.run("emit", || emit(program, assembled, &plan, &emit_options))) {
             Ok(output) => output,
             // Less to add needs less room; the table itself moves only when nothing else helps.
             Err(EmitError::HeaderRoom) if !plan_options.whole_only && !emit_options.may_move_headers => {
@@ -165,6 +165,24 @@ pub(crate) fn back_end<'d>(
         last = Some(Failure::Unproven(Box::new(proof), Vec::new()));
     }
     Err(last.unwrap_or_else(|| Failure::Unreadable("no round was made".into())))
+}
+
+/// Orders the functions and assembles them, beside each other: neither needs the other.
+fn order_and_assemble(
+    program: &Program<'_>,
+    graphs: &Graphs,
+    shapes: &Shapes,
+    weights: Option<&Weights<'_>>,
+    options: &PlanOptions,
+    stages: &mut Stages,
+) -> (Vec<Placed>, Result<Assembled, EmitError>) {
+    let aside = stages.aside("order");
+    stages.run("assemble", || {
+        rayon::join(
+            || aside.run(|| shapes.order(program, weights, options)),
+            || assemble(program, graphs, shapes.functions()),
+        )
+    })
 }
 
 /// Takes a function out of the plan; says whether it was in it.

@@ -1,6 +1,6 @@
 //! New code for the whole program: assembled in parallel, placed, mapped, written.
 
-use postlink_base::{AddressMap, Id, MapKind, MapRange, NewAddr, OldAddr};
+use postlink_base::{AddressMap, Id, IndexVec, MapKind, MapRange, NewAddr, OldAddr};
 use postlink_cfg::{Class, Fixup, FunctionId, Graphs, Program};
 use postlink_layout::{FunctionPlan, Plan};
 use rayon::prelude::*;
@@ -15,8 +15,8 @@ use crate::{EmitError, MovedFragment, MovedFunction, Piece};
 /// its operand in memory.
 const RIGID_ALIGN: u32 = 64;
 
-/// New code of every function that is relaid, by function.
-pub(crate) struct Assembled {
+/// New code of every function that is laid out anew, without addresses.
+pub struct Assembled {
     fragments: Vec<Option<Box<[RelaidFragment]>>>,
 }
 
@@ -26,13 +26,20 @@ impl Assembled {
     }
 }
 
-/// Assembles all functions that are relaid.
-pub(crate) fn assemble(program: &Program<'_>, graphs: &Graphs, plan: &Plan) -> Result<Assembled, EmitError> {
+/// Assembles all functions that are laid out anew: their new code does not depend on the order in which they are placed.
+///
+/// # Errors
+/// [`EmitError::Function`] if one function cannot follow its plan (it can stay instead).
+pub fn assemble(
+    program: &Program<'_>,
+    graphs: &Graphs,
+    functions: &IndexVec<FunctionId, FunctionPlan>,
+) -> Result<Assembled, EmitError> {
     let fragments: Result<Vec<_>, EmitError> = (0..program.functions.len())
         .into_par_iter()
         .map(|index| {
             let id = FunctionId::from_index(index);
-            let Some(FunctionPlan::Relay { fragments, prefer_fall }) = plan.functions.get(id) else { return Ok(None) };
+            let Some(FunctionPlan::Relay { fragments, prefer_fall }) = functions.get(id) else { return Ok(None) };
             let function = &program.functions[id];
             let cfg = graphs.get(program, id);
             let relay = Relay { cfg: &cfg, bytes: program.bytes(function), fixups: &program.fixups[id], prefer_fall };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use postlink_base::{AddressMap, Digest};
-use postlink_cfg::{Graphs, Program};
+use postlink_cfg::Program;
 use postlink_image::{Image, Segment, elf};
 use postlink_layout::Plan;
 use rayon::prelude::*;
@@ -16,6 +16,7 @@ mod sections;
 mod tables;
 
 use self::places::{Place, ReadOnly, UnwindPlaces, unwind_places};
+use crate::code::Assembled;
 use crate::placement::Placement;
 use crate::relocator::Relocator;
 use crate::room::{self, Headers};
@@ -68,21 +69,18 @@ const MAX_HOLE: u64 = 1 << 30;
 
 const TRAP: u8 = 0xcc;
 
-/// Writes `program` as `plan` says. `graphs` are the program's, as far as they were built; they are freed as soon as
-/// they are not needed any more.
+/// Writes `program` as `plan` says. `assembled` are the functions of that plan.
 ///
 /// # Errors
-/// [`EmitError::Function`] if one function cannot follow its plan (it can stay instead); others if
+/// [`EmitError::Function`] if one function cannot be written as planned (it can stay instead); others if
 /// the file as a whole cannot be written.
 pub fn emit(
     program: &Program<'_>,
-    graphs: Graphs,
+    assembled: Assembled,
     plan: &Plan,
     options: &EmitOptions,
 ) -> Result<Output, EmitError> {
     let image = program.image;
-    let assembled = trace_span!("assemble").in_scope(|| code::assemble(program, &graphs, plan))?;
-    drop(graphs);
     let span = trace_span!("place").entered();
     let demands = code::demands(program, plan, &assembled);
     let memory_end = loads(image).map(|segment| segment.vaddr + segment.memsz).max().unwrap_or(0);

@@ -20,6 +20,7 @@ mod static_relocs;
 mod symbols;
 mod unwind;
 
+pub use code::{Assembled, assemble};
 pub use error::EmitError;
 pub use file::{EmitOptions, Output, emit};
 pub use unwind::{
