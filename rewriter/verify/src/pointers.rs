@@ -103,6 +103,9 @@ fn check_one(new: &Image<'_>, pointer: &Pointer, references: &References<'_, '_>
     let place = references.expected(pointer.addr);
     let found = new.bytes_at(place, u64::from(pointer.width)).map(little);
     if found == Some(expected) {
+        if references.loses_low_bit(pointer.target) {
+            findings.lost_low_bit(Obligation::Pointers, pointer.target, expected);
+        }
         return expected != old_value;
     }
     if found == Some(old_value) && (pointer.is_overwritten || references.may_keep(pointer.target)) {

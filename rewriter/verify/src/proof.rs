@@ -207,6 +207,20 @@ impl Findings {
         });
     }
 
+    /// The address of the function at `old`, which was even, is a value and is odd now: its own fault.
+    pub(crate) fn lost_low_bit(&mut self, obligation: Obligation, old: u64, new: u64) {
+        self.violate(obligation, || Violation {
+            obligation,
+            old_addr: Some(OldAddr::new(old)),
+            rule: "low-bit",
+            new_addr: Some(NewAddr::new(new)),
+            old_text: format!("{old:#x}"),
+            new_text: format!("{new:#x}"),
+            function: Some(OldAddr::new(old)),
+            message: "the address of this function is a value somewhere; it was even and is odd now".to_owned(),
+        });
+    }
+
     /// Number of violations so far.
     pub(crate) fn total(&self) -> u64 {
         self.violated.iter().sum()

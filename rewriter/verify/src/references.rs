@@ -1,8 +1,9 @@
 //! Where a reference of the old file has to lead in the new one.
 
 use postlink_image::{Image, Section, elf};
+use rayon::prelude::*;
 
-use crate::code::Claim;
+use crate::code::{Claim, Functions};
 use crate::unwind::Frames;
 
 /// A section of data that stands elsewhere in the new file.
@@ -17,6 +18,8 @@ pub(crate) struct References<'a, 'm> {
     claim: &'a Claim<'m>,
     moved: Vec<Moved>,
     frames: Option<(&'a Frames<'a>, &'a Frames<'a>)>,
+    /// Old entries of functions that are even and became odd, sorted.
+    made_odd: Vec<u64>,
 }
 
 /// Sections that may move as a whole, because nothing computes with their addresses: the
@@ -55,6 +58,7 @@ impl<'a, 'm> References<'a, 'm> {
         new: &Image<'d>,
         claim: &'a Claim<'m>,
         frames: Option<(&'a Frames<'a>, &'a Frames<'a>)>,
+        functions: &Functions,
     ) -> Self {
         let mut moved = Vec::new();
         for (index, section) in old.sections().iter().enumerate() {
@@ -66,7 +70,9 @@ impl<'a, 'm> References<'a, 'm> {
             }
         }
         moved.sort_unstable_by_key(|moved| moved.start);
-        Self { claim, moved, frames }
+        let entries = functions.ranges().par_iter().map(|range| range.0);
+        let made_odd = entries.filter(|&entry| entry & 1 == 0 && claim.to_new(entry) & 1 == 1).collect();
+        Self { claim, moved, frames, made_odd }
     }
 
     /// Data that may stand elsewhere in the new file.
@@ -92,6 +98,14 @@ impl<'a, 'm> References<'a, 'm> {
             return self.frame_record(old).unwrap_or(old);
         }
         old
+    }
+
+    /// Whether `old` is the even address of a function that is odd now. Where it is a value and not the target of a branch
+    /// that must not be: the lowest bit of a pointer to member tells virtual functions from others (Itanium C++ ABI,
+    /// 2.3), and programs tag pointers to functions as well.
+    #[inline]
+    pub(crate) fn loses_low_bit(&self, old: u64) -> bool {
+        old & 1 == 0 && self.made_odd.binary_search(&old).is_ok()
     }
 
     /// Whether a reference to `old` may lead to `new`. The start of a section that moved is also the

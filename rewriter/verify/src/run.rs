@@ -100,7 +100,7 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
     for &root in &roots {
         root_set.insert(root);
     }
-    let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()));
+    let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()), &functions);
     let mut cx = Context {
         fixed: Fixed::default(),
         old_tables: &old_tables,

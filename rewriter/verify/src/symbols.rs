@@ -111,6 +111,9 @@ fn check_dynamic(cx: &Context<'_, '_>, findings: &mut Findings) {
     let mut renumbered = 0u64;
     for (old, new) in before.iter().zip(after.iter()) {
         findings.checked.symbols += 1;
+        if old.is_function() && cx.references.loses_low_bit(old.value) {
+            findings.lost_low_bit(Obligation::Symbols, old.value, new.value);
+        }
         let fits = section_fits(cx, &old, &new);
         // GNU strip may put sections into another order and leaves the numbers in .dynsym as they are. All that dynamic
         // linkers ask of them is whether they are special.

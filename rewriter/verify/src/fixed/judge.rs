@@ -268,8 +268,11 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         let (Some(old), Some(new)) = (displacement(pair.old, at), displacement(pair.new, at)) else { return false };
         let end = witness.addr.wrapping_add(4);
         let (target, new_target) = (end.wrapping_add_signed(old), end.wrapping_add_signed(new));
+        // What is not the target of a branch may be an address that is a value.
+        let is_value = is_modrm(byte(1).unwrap_or(0));
+        let loses_low_bit = |tail: &u64| is_value && self.cx.references.loses_low_bit(target.wrapping_add(*tail));
         let leads = |&tail: &u64| self.cx.references.expected(target.wrapping_add(tail)) == new_target.wrapping_add(tail);
-        tails.iter().all(leads) && self.is_known(target)
+        tails.iter().all(leads) && !tails.iter().any(loses_low_bit) && self.is_known(target)
     }
 
     /// Whether the new field holds the mapped address.
@@ -277,7 +280,8 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         let Some(at) = witness.addr.checked_sub(pair.start).and_then(|at| usize::try_from(at).ok()) else { return false };
         let new = pair.new.get(at..).and_then(|rest| rest.get(..usize::from(witness.width))).map(little);
         let mask = if witness.width == 4 { 0xffff_ffff } else { u64::MAX };
-        new == Some(self.cx.references.expected(witness.value) & mask) && self.is_known(witness.value)
+        let is_right = new == Some(self.cx.references.expected(witness.value) & mask);
+        is_right && !self.cx.references.loses_low_bit(witness.value) && self.is_known(witness.value)
     }
 
     /// Whether the walk starts at the place anyway, if it is code.

@@ -80,6 +80,9 @@ impl DynamicRelocations {
                 symbolic_addend(symbols, old_entry.kind, old_entry.symbol, addend, references)
             };
             let expected_entry = postlink_image::Rela { addend: expected.cast_signed(), ..old_entry };
+            if is_relative(old_entry.kind) && references.loses_low_bit(addend) {
+                findings.lost_low_bit(Obligation::Pointers, addend, expected);
+            }
             if new_entry != expected_entry {
                 let text = |entry: &postlink_image::Rela| {
                     format!("type {} symbol {} addend {:#x} at {:#x}", entry.kind, entry.symbol, entry.addend, entry.offset)

@@ -3,6 +3,7 @@
 use super::{Mismatch, Walker};
 use crate::references::References;
 use crate::decode::{Decoded, Flow, PcRelative};
+use crate::proof::Obligation;
 use crate::relocations::FieldKind;
 
 /// Length of the new instruction, and where the new code goes on for the old fallthrough.
@@ -111,6 +112,9 @@ impl Walker<'_, '_, '_> {
                 if !cx.references.fits(memory.target, other.target) && !is_end() {
                     return Err(mismatch("memory-operand", "the PC-relative operand does not lead to the mapped address"));
                 }
+                if cx.references.loses_low_bit(memory.target) {
+                    self.harvest.findings.lost_low_bit(Obligation::Code, memory.target, other.target);
+                }
             }
             _ => return Err(OTHER),
         }
@@ -154,6 +158,9 @@ impl Walker<'_, '_, '_> {
             };
             if new_value != expected & mask && !keeps && !is_end() {
                 return Err(mismatch("absolute-operand", "the operand does not hold the mapped address"));
+            }
+            if cx.references.loses_low_bit(target) {
+                self.harvest.findings.lost_low_bit(Obligation::Code, target, cx.references.expected(target));
             }
             open |= ((1u32 << field.kind().width()) - 1).wrapping_shl(u32::try_from(at).unwrap_or(0)) as u16;
             if cx.old_code.contains(target) {
