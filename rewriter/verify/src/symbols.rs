@@ -1,15 +1,18 @@
 //! P5: symbols and exports.
 
-use std::hash::Hasher as _;
+mod names;
+mod twins;
 
 use postlink_image::{Image, Symbol, SymbolTable, elf};
 use rayon::prelude::*;
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::FxHashSet;
 
-use crate::bits::AddressSet;
 use crate::code::{Landed, Landing};
 use crate::proof::{Findings, Obligation};
 use crate::walk::Context;
+pub(crate) use names::ColdNames;
+use names::{ByNameAndValue, hash, name_of};
+use twins::{Seen, Twins};
 
 /// Compares `.dynsym` entry by entry and `.symtab` by name.
 pub(crate) fn check(cx: &Context<'_, '_>, landed: &Landed<'_>, findings: &mut Findings) {
@@ -144,76 +147,66 @@ fn check_static(
     landed: &Landed<'_>,
     findings: &mut Findings,
 ) {
-    let index = ByNameAndValue::new(after);
-    // New functions that have name and value of an old one.
-    let found = AddressSet::new(std::iter::once((0, after.len() as u64)));
-    let see = |at: usize| {
-        let old = before.get(at)?;
-        let name = name_of(&before, &old);
-        let (value, name_hash) = (expected_value(cx, &old), hash(name));
-        let is_lasting = at > 0 && is_lasting(cx, &old);
-        let first = if is_lasting { index.first(name, name_hash, value) } else { 0 };
-        if is_lasting && old.is_function() {
-            index.from(first, name, value).for_each(|(at, _)| {
-                found.insert(u64::from(at));
-            });
-        }
-        Some(Seen { value, first, name_hash, is_lasting })
-    };
-    let seen: Vec<Seen> = (0..before.len()).into_par_iter().map(|at| see(at).unwrap_or_default()).collect();
-    let is_added = |(at, symbol): &(u32, Symbol)| symbol.is_function() && symbol.is_defined() && !found.contains(u64::from(*at));
-    let added: Vec<Symbol> = (0u32..).zip(after.iter()).skip(1).filter(is_added).map(|(_, symbol)| symbol).collect();
-    let extra = extra_ranges(before, &seen, &index, &added);
+    let twins = Twins::new(cx, before, after);
+    let cold = ColdNames::new(after.strings());
+    let added = twins.added(after);
+    let extra = extra_ranges(before, after, &cold, &added);
     let covered = |addr: u64| {
         let upto = extra.partition_point(|range| range.0 <= addr);
         extra.get(..upto).unwrap_or(&[]).iter().rev().take(4).any(|range| addr < range.1)
     };
-    let check_one = |part: &mut Part, old: &Symbol, seen: &Seen| {
-        let value = seen.value;
-        part.findings.checked.symbols += 1;
-        let mut candidates = index
-            .from(seen.first, name_of(&before, old), value)
-            .map(|(_, new)| new)
-            .filter(|new| (new.info, new.other) == (old.info, old.other))
-            .peekable();
-        let shown = candidates.peek().copied();
-        if shown.is_none() && old.binding() == elf::STB_LOCAL && cx.claim.is_empty() {
-            part.missing_locals += 1;
-            return;
-        }
-        // `objcopy --strip-debug` drops symbols that name nothing in the file and that nothing refers to.
-        if shown.is_none() && !old.is_defined() {
-            part.missing_undefined += 1;
-            return;
-        }
-        let others: &dyn Fn(u64) -> bool = &covered;
-        if !candidates.any(|new| section_fits(cx, old, &new) && size_fits(cx, old, &new, Some(others))) {
-            let texts = (text(cx.old, &before, old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, &new)));
-            let message = format!("a symbol of this name, kind and binding must have value {value:#x} and cover what the old one covered");
-            part.findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
-        }
+    let others: &(dyn Fn(u64) -> bool + Sync) = &covered;
+    let fits = |old: &Symbol, new: &Symbol| {
+        (new.info, new.other) == (old.info, old.other) && section_fits(cx, old, new) && size_fits(cx, old, new, Some(others))
     };
-    let parts: Vec<Part> = seen
-        .par_chunks(CHUNK)
-        .enumerate()
-        .map(|(chunk, seen)| {
-            let mut part = Part::default();
-            for (at, seen) in (chunk * CHUNK..).zip(seen).filter(|(_, seen)| seen.is_lasting) {
-                if let Some(old) = before.get(at) {
-                    check_one(&mut part, &old, seen);
+    findings.checked.symbols += twins.seen.par_iter().filter(|seen| seen.is_lasting).count() as u64;
+    // Nearly all symbols are done with here.
+    let open = |&(at, seen): &(usize, &Seen)| {
+        let fits_twin = || before.get(at).zip(after.get(seen.twin as usize)).is_some_and(|(old, new)| fits(&old, &new));
+        seen.is_lasting && (seen.twin == 0 || !fits_twin())
+    };
+    let open: Vec<(usize, &Seen)> = twins.seen.par_iter().enumerate().filter(open).collect();
+    if !open.is_empty() {
+        let index = ByNameAndValue::new(after);
+        let parts: Vec<Part> = open
+            .par_chunks(CHUNK)
+            .map(|open| {
+                let mut part = Part::default();
+                for (old, seen) in open.iter().filter_map(|&(at, seen)| Some((before.get(at)?, seen))) {
+                    let name = name_of(&before, &old);
+                    let mut candidates = index
+                        .all(name, seen.value)
+                        .filter(|new| (new.info, new.other) == (old.info, old.other))
+                        .peekable();
+                    let shown = candidates.peek().copied();
+                    if shown.is_none() && old.binding() == elf::STB_LOCAL && cx.claim.is_empty() {
+                        part.missing_locals += 1;
+                        continue;
+                    }
+                    // `objcopy --strip-debug` drops symbols that name nothing in the file and that nothing refers to.
+                    if shown.is_none() && !old.is_defined() {
+                        part.missing_undefined += 1;
+                        continue;
+                    }
+                    if !candidates.any(|new| fits(&old, &new)) {
+                        let texts = (text(cx.old, &before, &old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, &new)));
+                        let value = seen.value;
+                        let message = format!("a symbol of this name, kind and binding must have value {value:#x} and cover what the old one covered");
+                        part.findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
+                    }
                 }
-            }
-            part
-        })
-        .collect();
-    let missing_locals: u64 = parts.iter().map(|part| part.missing_locals).sum();
-    let missing_undefined: u64 = parts.iter().map(|part| part.missing_undefined).sum();
-    parts.into_iter().for_each(|part| findings.merge(part.findings));
-    if missing_undefined > 0 {
-        findings.notes.push(format!("{missing_undefined} undefined symbols are not in the new .symtab (stripped)"));
-    }
-    if missing_locals > 0 {
-        findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
+                part
+            })
+            .collect();
+        let missing_locals: u64 = parts.iter().map(|part| part.missing_locals).sum();
+        let missing_undefined: u64 = parts.iter().map(|part| part.missing_undefined).sum();
+        parts.into_iter().for_each(|part| findings.merge(part.findings));
+        if missing_undefined > 0 {
+            findings.notes.push(format!("{missing_undefined} undefined symbols are not in the new .symtab (stripped)"));
+        }
+        if missing_locals > 0 {
+            findings.notes.push(format!("{missing_locals} local symbols are not in the new file (stripped)"));
+        }
     }
     for new in &added {
         if !is_fragment(cx, new, landed) {
@@ -226,17 +219,6 @@ fn check_static(
 /// Symbols that one thread looks at in one go.
 const CHUNK: usize = 4096;
 
-/// What the check needs to know of an old symbol.
-#[derive(Default)]
-struct Seen {
-    /// The value that it must have in the new file.
-    value: u64,
-    /// First new symbol of its name and that value, 0 for none.
-    first: u32,
-    name_hash: u32,
-    is_lasting: bool,
-}
-
 /// What a chunk of symbols gave.
 #[derive(Default)]
 struct Part {
@@ -245,113 +227,24 @@ struct Part {
     missing_undefined: u64,
 }
 
-/// Whether the symbol must be in the new file as well.
-fn is_lasting(cx: &Context<'_, '_>, old: &Symbol) -> bool {
-    old.kind() != elf::STT_FILE
-        && old.kind() != elf::STT_SECTION
-        && (!old.is_defined()
-            || old.section == elf::SHN_XINDEX
-            || cx.old.sections().get(usize::from(old.section)).is_some_and(|section| section.is_alloc()))
-}
-
-/// The symbol's name, empty if its offset is out of range.
-pub(crate) fn name_of<'d>(table: &SymbolTable<'d>, symbol: &Symbol) -> &'d [u8] {
-    let rest = table.strings().get(symbol.name as usize..).unwrap_or(&[]);
-    std::ffi::CStr::from_bytes_until_nul(rest).map_or(rest, std::ffi::CStr::to_bytes)
-}
-
-/// Whether the name is one that compilers give to a part of a function.
-pub(crate) fn is_cold(name: &[u8]) -> bool {
-    name.contains(&b'.') && name.windows(5).any(|part| part == b".cold")
-}
-
 /// Ranges of symbols that name parts of functions, sorted: those whose name only the new file has. A
 /// name like `f.cold` may exist already, then a part of that name is one of several.
-fn extra_ranges(before: SymbolTable<'_>, seen: &[Seen], index: &ByNameAndValue<'_>, added: &[Symbol]) -> Vec<(u64, u64)> {
-    let after = &index.table;
-    let hashes: FxHashSet<u32> = added.iter().map(|symbol| hash(name_of(after, symbol))).collect();
-    let alike = seen.iter().enumerate().filter(|(_, seen)| hashes.contains(&seen.name_hash));
-    let known: FxHashSet<&[u8]> = alike.filter_map(|(at, _)| before.get(at)).map(|old| name_of(&before, &old)).collect();
-    let is_new = |symbol: &&Symbol| !known.contains(name_of(after, symbol));
-    let cold = index.cold.iter().filter_map(|&at| after.get(at as usize));
-    let mut extra: Vec<(u64, u64)> = added
-        .iter()
-        .filter(is_new)
-        .copied()
-        .chain(cold)
-        .map(|symbol| (symbol.value, symbol.value.saturating_add(symbol.size)))
-        .collect();
+fn extra_ranges(before: SymbolTable<'_>, after: SymbolTable<'_>, cold: &ColdNames, added: &[Symbol]) -> Vec<(u64, u64)> {
+    let others: Vec<&Symbol> = added.iter().filter(|symbol| !cold.holds(symbol.name)).collect();
+    let hashes: FxHashSet<u32> = others.iter().map(|symbol| hash(name_of(&after, symbol))).collect();
+    let known: FxHashSet<&[u8]> = if hashes.is_empty() {
+        FxHashSet::default()
+    } else {
+        let name = |at: usize| Some(name_of(&before, &before.get(at)?));
+        (0..before.len()).into_par_iter().filter_map(name).filter(|name| hashes.contains(&hash(name))).collect()
+    };
+    let range = |symbol: &Symbol| (symbol.value, symbol.value.saturating_add(symbol.size));
+    let is_cold = |symbol: &Symbol| symbol.is_function() && symbol.is_defined() && cold.holds(symbol.name);
+    let mut extra: Vec<(u64, u64)> = (1..after.len()).into_par_iter().filter_map(|at| after.get(at)).filter(is_cold).map(|symbol| range(&symbol)).collect();
+    extra.extend(others.into_iter().filter(|symbol| !known.contains(name_of(&after, symbol))).map(range));
     extra.sort_unstable();
     extra.dedup();
     extra
-}
-
-fn hash(name: &[u8]) -> u32 {
-    let mut hasher = FxHasher::default();
-    hasher.write(name);
-    (hasher.finish() >> 32) as u32
-}
-
-/// Symbols by name and value: chains in one table, as in an ELF hash section.
-struct ByNameAndValue<'d> {
-    table: SymbolTable<'d>,
-    /// First symbol of each chain; 0, the null symbol, ends it.
-    heads: Vec<u32>,
-    /// The next symbol of the chain that the symbol is in.
-    next: Vec<u32>,
-    /// Functions with the name of a part.
-    cold: Vec<u32>,
-}
-
-impl<'d> ByNameAndValue<'d> {
-    fn new(table: SymbolTable<'d>) -> Self {
-        let count = table.len();
-        let mut this = Self { table, heads: vec![0; count.next_power_of_two()], next: vec![0; count], cold: Vec::new() };
-        let place = |at: usize| {
-            let Some(symbol) = table.get(at) else { return (0, false) };
-            let name = name_of(&table, &symbol);
-            let is_cold = symbol.is_function() && symbol.is_defined() && is_cold(name);
-            (this.place(hash(name), symbol.value), is_cold)
-        };
-        let places: Vec<(usize, bool)> = (0..count).into_par_iter().map(place).collect();
-        // From the last one, so that chains are in table order.
-        for (at, &(place, is_cold)) in places.iter().enumerate().skip(1).rev() {
-            let number = u32::try_from(at).unwrap_or(0);
-            if is_cold {
-                this.cold.push(number);
-            }
-            if let (Some(head), Some(next)) = (this.heads.get_mut(place), this.next.get_mut(at)) {
-                *next = std::mem::replace(head, number);
-            }
-        }
-        this
-    }
-
-    /// Chain of a name and value.
-    fn place(&self, name_hash: u32, value: u64) -> usize {
-        let mut hasher = FxHasher::default();
-        hasher.write_u64(value ^ u64::from(name_hash) << 32);
-        (hasher.finish() >> 16) as usize & (self.heads.len() - 1)
-    }
-
-    /// The first symbol of that name and value, 0 for none.
-    fn first(&self, name: &[u8], name_hash: u32, value: u64) -> u32 {
-        let head = self.heads.get(self.place(name_hash, value)).copied().unwrap_or(0);
-        self.from(head, name, value).next().map_or(0, |(at, _)| at)
-    }
-
-    /// All symbols of that name and value from symbol `first` of their chain on, with their numbers.
-    fn from<'a>(&'a self, first: u32, name: &'a [u8], value: u64) -> impl Iterator<Item = (u32, Symbol)> + 'a {
-        let chain = std::iter::successors(Some(first), |&at| self.next.get(at as usize).copied()).take_while(|&at| at != 0);
-        let is_name = move |symbol: &Symbol| {
-            let rest = self.table.strings().get(symbol.name as usize..).unwrap_or(&[]);
-            rest.strip_prefix(name).is_some_and(|rest| rest.first().is_none_or(|&end| end == 0))
-        };
-        chain.filter_map(move |at| {
-            let symbol = self.table.get(at as usize)?;
-            (symbol.value == value && is_name(&symbol)).then_some((at, symbol))
-        })
-    }
 }
 
 /// Whether `symbol` covers pieces of one old function: it starts with a copied piece or an added

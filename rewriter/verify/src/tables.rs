@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::code::Functions;
 use crate::decode::Eyes;
 use crate::proof::{Obligation, Violation};
-use crate::symbols::{is_cold, name_of};
+use crate::symbols::ColdNames;
 use crate::walk::{Context, Harvest, Walker, little};
 
 /// A place that code takes and where distances stand: the start of a table.
@@ -92,7 +92,8 @@ impl<'a> Reach<'a> {
     fn new(cx: &'a Context<'_, '_>) -> Self {
         let mut cold = Vec::new();
         if let Some(table) = cx.old.symtab() {
-            let is_cold = |symbol: &Symbol| symbol.is_defined() && is_cold(name_of(&table, symbol));
+            let names = ColdNames::new(table.strings());
+            let is_cold = |symbol: &Symbol| symbol.is_defined() && names.holds(symbol.name);
             let value = |at: usize| table.get(at).filter(is_cold).map(|symbol| symbol.value);
             cold = (0..table.len()).into_par_iter().filter_map(value).collect();
         }
