@@ -71,10 +71,7 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
     drop(span);
     let span = trace_span!("frames").entered();
     let (old_frames, new_frames) = read_frames(old, new, (&old_code, &new_code), &claim, &mut findings);
-    let (old_tables, new_tables) = rayon::join(
-        || old_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(old, frames)),
-        || new_frames.as_ref().map_or(UnwindTables::empty(), |frames| UnwindTables::read(new, frames)),
-    );
+    let (old_tables, new_tables) = UnwindTables::of_both((old, old_frames.as_ref()), (new, new_frames.as_ref()));
     if let Some(start) = new_tables.broken.filter(|&start| old_tables.broken != Some(start)) {
         let texts = (String::new(), format!("{start:#x}"));
         findings.fail(Obligation::Unwinding, "cfi", (None, Some(start)), texts, "the call-frame instructions of a frame cannot be run");

@@ -169,7 +169,7 @@ fn check_static(
     if !open.is_empty() {
         let index = ByNameAndValue::new(after);
         let parts: Vec<Part> = open
-            .par_chunks(CHUNK)
+            .par_chunk_by(|a, b| a.0 / CHUNK == b.0 / CHUNK)
             .map(|open| {
                 let mut part = Part::default();
                 for (old, seen) in open.iter().filter_map(|&(at, seen)| Some((before.get(at)?, seen))) {

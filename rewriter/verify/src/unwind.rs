@@ -9,6 +9,7 @@
 mod frames;
 mod header;
 mod lsda;
+mod rows;
 
 use postlink_base::{AddressIndex, MapKind, NewAddr, OldAddr};
 use postlink_image::Image;
@@ -22,6 +23,7 @@ use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, Harvest};
 use lsda::Site;
+use rows::Rows;
 
 /// Rows and call sites of one file, by code address.
 pub(crate) struct UnwindTables {
@@ -37,15 +39,18 @@ pub(crate) struct UnwindTables {
 const UNREADABLE: u64 = 3;
 
 impl UnwindTables {
-    /// Tables of a file without `.eh_frame`.
-    pub(crate) fn empty() -> Self {
-        Self { rows: Vec::new(), index: AddressIndex::default(), sites: Vec::new(), site_index: AddressIndex::default(), broken: None }
+    /// The tables of both files; empty for a file without `.eh_frame`.
+    pub(crate) fn of_both(
+        (old, old_frames): (&Image<'_>, Option<&Frames<'_>>),
+        (new, new_frames): (&Image<'_>, Option<&Frames<'_>>),
+    ) -> (Self, Self) {
+        let (old_rows, new_rows) = rows::of_both(old_frames, new_frames);
+        rayon::join(|| Self::new(old, old_frames, old_rows), || Self::new(new, new_frames, new_rows))
     }
 
-    pub(crate) fn read(image: &Image<'_>, frames: &Frames<'_>) -> Self {
-        let (rows, broken) = frames.rows();
+    fn new(image: &Image<'_>, frames: Option<&Frames<'_>>, Rows { rows, broken }: Rows) -> Self {
         let parts: Vec<Vec<Site>> = frames
-            .frames
+            .map_or(&[][..], |frames| &frames.frames)
             .par_chunks(1024)
             .map(|frames| {
                 let mut sites = Vec::new();

@@ -1,5 +1,6 @@
 //! `.eh_frame` read with gimli: frames, and their rows as digests.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use gimli::{
@@ -7,7 +8,6 @@ use gimli::{
     Pointer, RegisterRule, UnwindContext, UnwindSection as _,
 };
 use postlink_image::{Image, elf};
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
@@ -25,7 +25,7 @@ pub(crate) struct Frame {
     /// Address of the language-specific data.
     pub(crate) lsda: Option<u64>,
     /// Index into the CIEs.
-    cie: u32,
+    pub(super) cie: u32,
 }
 
 /// Start of a record in `.eh_frame`.
@@ -46,6 +46,7 @@ pub(crate) enum FrameError {
 /// The unwind tables of one file.
 pub(crate) struct Frames<'d> {
     section: EhFrame<Slice<'d>>,
+    bytes: &'d [u8],
     addr: u64,
     size: u64,
     bases: BaseAddresses,
@@ -78,6 +79,7 @@ impl<'d> Frames<'d> {
         section.set_address_size(8);
         let mut this = Self {
             section,
+            bytes: data,
             addr,
             size: data.len() as u64,
             bases,
@@ -137,46 +139,56 @@ impl<'d> Frames<'d> {
         (self.addr, self.addr + self.size)
     }
 
-    /// All rows as `(first code address, digest)`, sorted; digest 0 says that no frame covers the
-    /// code from there on. Also gives the start of the first frame whose CFI could not be run.
-    pub(crate) fn rows(&self) -> (Vec<(u64, u64)>, Option<u64>) {
-        let chunks: Vec<_> = self
-            .frames
-            .par_chunks(512)
-            .map(|frames| {
-                let mut context = UnwindContext::new();
-                let mut rows = Vec::with_capacity(frames.len() * 6);
-                let mut broken = None;
-                for frame in frames {
-                    if self.frame_rows(frame, &mut context, &mut rows).is_err() {
-                        broken = broken.or(Some(frame.start));
-                    }
-                }
-                (rows, broken)
-            })
-            .collect();
-        let mut all: Vec<(u64, u64)> = Vec::with_capacity(chunks.iter().map(|chunk| chunk.0.len()).sum());
-        let mut broken = None;
-        for (rows, error) in chunks {
-            broken = broken.or(error);
-            for (start, digest) in rows {
-                match all.last_mut() {
-                    // The end marker of the frame before, where the next frame follows directly.
-                    Some(last) if last.0 == start => last.1 = digest,
-                    Some(last) if last.1 == digest => {}
-                    _ => all.push((start, digest)),
-                }
-            }
-        }
-        all.shrink_to_fit();
-        // Frames may overlap: then the one that starts last counts, as it does for unwinders.
-        if !all.is_sorted_by_key(|row| row.0) {
-            all.sort_by_key(|row| row.0);
-        }
-        (all, broken)
+    /// Number of CIEs.
+    pub(super) fn cie_count(&self) -> u32 {
+        u32::try_from(self.cies.len()).unwrap_or(u32::MAX)
     }
 
-    fn frame_rows(
+    /// What a CIE says, in words, if it says the same wherever it stands.
+    pub(super) fn kind(&self, cie: u32) -> Option<(u64, String)> {
+        use gimli::CallFrameInstruction as Instruction;
+        let (cie, digest) = self.cies.get(cie as usize)?;
+        let mut words = format!(
+            "{:?} {} {} {:?}",
+            cie.encoding(),
+            cie.code_alignment_factor(),
+            cie.data_alignment_factor(),
+            cie.fde_address_encoding()
+        );
+        let mut instructions = cie.instructions(&self.section, &self.bases);
+        while let Some(instruction) = instructions.next().ok()? {
+            // Those hold places in the section.
+            let is_bound = matches!(
+                instruction,
+                Instruction::SetLoc { .. }
+                    | Instruction::DefCfaExpression { .. }
+                    | Instruction::Expression { .. }
+                    | Instruction::ValExpression { .. }
+            );
+            if is_bound {
+                return None;
+            }
+            write!(words, " {instruction:?}").ok()?;
+        }
+        Some((*digest, words))
+    }
+
+    /// The call-frame instructions of `frame` as bytes; `None` if its record has not the usual form.
+    pub(super) fn instructions(&self, frame: &Frame) -> Option<&'d [u8]> {
+        let (cie, _) = self.cies.get(frame.cie as usize)?;
+        if cie.fde_address_encoding() != Some(gimli::DW_EH_PE_pcrel | gimli::DW_EH_PE_sdata4) {
+            return None;
+        }
+        // Length, CIE pointer, address and size, of 4 bytes each; the augmentation data behind its size.
+        let record = self.bytes.get(usize::try_from(frame.record - self.addr).ok()?..)?;
+        let len = u32::from_le_bytes(*record.first_chunk::<4>()?);
+        let record = record.get(4..)?.get(..usize::try_from(len).ok().filter(|&len| len < 0xffff_fff0)?)?;
+        let size = *record.get(12)?;
+        record.get(13 + usize::from(size)..).filter(|_| size < 0x80)
+    }
+
+    /// Appends the rows of `frame` as `(first code address, digest)`; digest 0 says that it ends there.
+    pub(super) fn frame_rows(
         &self,
         frame: &Frame,
         context: &mut UnwindContext<usize>,
