@@ -194,6 +194,7 @@ impl<'d> Frames<'d> {
         context: &mut UnwindContext<usize>,
         rows: &mut Vec<(u64, u64)>,
     ) -> Result<(), gimli::Error> {
+        let first = rows.len();
         let (cie, cie_digest) = self.cies.get(frame.cie as usize).ok_or(gimli::Error::NoUnwindInfoForAddress)?;
         let offset = EhFrameOffset(usize::try_from(frame.record - self.addr).unwrap_or(usize::MAX));
         let fde = self.section.fde_from_offset(&self.bases, offset, |_, _, _| Ok(cie.clone()))?;
@@ -228,7 +229,10 @@ impl<'d> Frames<'d> {
                 };
                 rules = rules.wrapping_add(mix(rule_kind(kind, register.0), value));
             }
-            rows.push((start, mix(head, rules).max(1)));
+            let digest = mix(head, rules).max(1);
+            if rows.get(first..).and_then(<[_]>::last).is_none_or(|last| last.1 != digest) {
+                rows.push((start, digest));
+            }
         }
         rows.push((frame.end, 0));
         Ok(())

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::Frames;
+use super::frames::Frame;
 
 /// All rows of a file as `(first code address, digest)`, sorted; digest 0 says that no frame covers the
 /// code from there on.
@@ -68,14 +69,28 @@ fn twins(old: &Frames<'_>, new: &Frames<'_>) -> Vec<Option<u32>> {
     };
     let (old_kinds, new_kinds) = (kinds(old), kinds(new));
     let kind = |kinds: &[Option<usize>], cie: u32| kinds.get(cie as usize).copied().flatten();
-    let twin = |frame: &super::frames::Frame| {
-        let at = old.frames.partition_point(|old| (old.start, old.end) < (frame.start, frame.end));
-        let other = old.frames.get(at).filter(|other| (other.start, other.end) == (frame.start, frame.end))?;
+    let extent = |frame: &Frame| (frame.start, frame.end);
+    let twin = |frame: &Frame, at: usize| {
+        let other = old.frames.get(at).filter(|other| extent(other) == extent(frame))?;
         let is_alike = kind(&new_kinds, frame.cie)? == kind(&old_kinds, other.cie)?
             && are_alike(old.instructions(other)?, new.instructions(frame)?);
         u32::try_from(at).ok().filter(|_| is_alike)
     };
-    new.frames.par_iter().map(twin).collect()
+    let parts: Vec<Vec<Option<u32>>> = new
+        .frames
+        .par_chunks(CHUNK)
+        .map(|frames| {
+            let mut at = frames.first().map_or(0, |first| old.frames.partition_point(|old| extent(old) < extent(first)));
+            let mut next = |frame: &Frame| {
+                while old.frames.get(at).is_some_and(|old| extent(old) < extent(frame)) {
+                    at += 1;
+                }
+                twin(frame, at)
+            };
+            frames.iter().map(&mut next).collect()
+        })
+        .collect();
+    parts.concat()
 }
 
 /// Whether two records have the same call-frame instructions, but for NOPs at the end, and none that says another
@@ -176,6 +191,13 @@ fn merge<'a>(runs: impl Iterator<Item = (&'a [(u64, u64)], Option<u64>)> + Clone
     let mut broken = None;
     for (run, error) in runs {
         broken = broken.or(error);
+        // Rows of one frame ascend, and neighbours differ.
+        if let (Some(&(start, digest)), Some(last)) = (run.first(), rows.last())
+            && start > last.0
+        {
+            rows.extend_from_slice(run.get(usize::from(last.1 == digest)..).unwrap_or(&[]));
+            continue;
+        }
         for &(start, digest) in run {
             match rows.last_mut() {
                 // The end marker of the frame before, where the next frame follows directly.
