@@ -13,8 +13,8 @@ fn padding(bytes: &[u8], eyes: &mut Eyes, zeros: bool) -> usize {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match rest.first() {
-            Some(0xcc) => at += 1,
-            Some(0) if zeros => at += 1,
+            Some(&trap @ 0xcc) => at += run(rest, trap),
+            Some(&zero @ 0) if zeros => at += run(rest, zero),
             _ => match eyes.decode(rest, 0) {
                 Ok(decoded) if decoded.flow == Flow::Nop => at += usize::from(decoded.len),
                 _ => break,
@@ -22,6 +22,12 @@ fn padding(bytes: &[u8], eyes: &mut Eyes, zeros: bool) -> usize {
         }
     }
     at
+}
+
+/// How many bytes at the start of `bytes` are `byte`: a function that moved leaves thousands.
+fn run(bytes: &[u8], byte: u8) -> usize {
+    let whole = bytes.as_chunks::<32>().0.iter().take_while(|chunk| **chunk == [byte; 32]).count() * 32;
+    whole + bytes.iter().skip(whole).take_while(|&&other| other == byte).count()
 }
 
 /// Walks what is left in and between functions. What cannot be matched instruction by instruction is
@@ -34,22 +40,23 @@ pub(crate) fn walk_rest(cx: &Context<'_, '_>, mut labels: Vec<u64>) -> Harvest {
     let mut stretches: Vec<(u64, u64)> = Vec::new();
     for (start, end) in cx.old_code.ranges() {
         let mut at = start;
-        while at < end {
-            let extent = cx.functions.extent(at);
-            stretches.push((at.max(start), extent.end.min(end)));
-            at = extent.end;
+        while let Some(from) = cx.old_covered.next(at, end, false) {
+            at = cx.functions.extent(from).end.min(end);
+            stretches.push((from, at));
         }
     }
     stretches
         .par_chunks(256)
-        .map(|stretches| {
-            let mut walker = Walker::new(cx);
-            let mut eyes = Eyes::new();
-            for &(start, end) in stretches {
-                walk_stretch(cx, &mut walker, &mut eyes, labels, (start, end));
-            }
-            walker.harvest
-        })
+        .fold(
+            || (Walker::new(cx), Eyes::new()),
+            |(mut walker, mut eyes), stretches| {
+                for &(start, end) in stretches {
+                    walk_stretch(cx, &mut walker, &mut eyes, labels, (start, end));
+                }
+                (walker, eyes)
+            },
+        )
+        .map(|(walker, _)| walker.harvest)
         .reduce(Harvest::default, Harvest::merge)
 }
 
