@@ -1,7 +1,7 @@
 //! The order of the checks.
 
 use postlink_base::{AddressMap, MapError, OldAddr};
-use postlink_image::Image;
+use postlink_image::{Image, Symbol};
 use rayon::prelude::*;
 use tracing::trace_span;
 
@@ -286,10 +286,17 @@ fn read_frames<'d>(
     (before, after)
 }
 
+/// Whether `text` is a string at the start of `bytes`, which a zero or their end ends.
+fn is_string(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.strip_prefix(text).is_some_and(|rest| rest.first().is_none_or(|&end| end == 0))
+}
+
 /// Address of the global offset table, as `_GLOBAL_OFFSET_TABLE_` means it.
 fn got(old: &Image<'_>) -> u64 {
     let by_symbol = old.symtab().and_then(|table| {
-        table.iter().find(|symbol| table.name(symbol) == b"_GLOBAL_OFFSET_TABLE_").map(|symbol| symbol.value)
+        let name = |symbol: &Symbol| table.strings().get(symbol.name as usize..).unwrap_or(&[]);
+        let mut symbols = table.iter();
+        symbols.find(|symbol| is_string(name(symbol), b"_GLOBAL_OFFSET_TABLE_")).map(|symbol| symbol.value)
     });
     let by_section = || old.section(".got.plt").or_else(|| old.section(".got")).map_or(0, |(_, section)| section.addr);
     by_symbol.unwrap_or_else(by_section)
