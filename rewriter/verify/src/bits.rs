@@ -74,6 +74,11 @@ impl AddressSet {
             let here = left.min(64 - offset);
             let mask = (u64::MAX >> (64 - here)) << offset;
             if let Some(word) = self.words.get((bit / 64) as usize)
+                && here == 64
+            {
+                // Nothing is lost where all bits are set.
+                word.store(mask, Ordering::Relaxed);
+            } else if let Some(word) = self.words.get((bit / 64) as usize)
                 && word.load(Ordering::Relaxed) & mask != mask
             {
                 word.fetch_or(mask, Ordering::Relaxed);

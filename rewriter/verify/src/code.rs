@@ -183,11 +183,11 @@ impl<'m> Landed<'m> {
     pub(crate) fn new(claim: &Claim<'m>) -> Self {
         let ranges = claim.ranges;
         let is_linear = |(index, range): (usize, &MapRange)| {
-            (range.kind == MapKind::Linear).then_some(u32::try_from(index).unwrap_or(u32::MAX))
+            (range.kind == MapKind::Linear).then_some((range.new.raw(), u32::try_from(index).unwrap_or(u32::MAX)))
         };
-        let mut order: Vec<u32> = ranges.iter().enumerate().filter_map(is_linear).collect();
-        order.par_sort_unstable_by_key(|&index| ranges.get(index as usize).map(|range| range.new));
-        Self { ranges, order }
+        let mut order: Vec<(u64, u32)> = ranges.iter().enumerate().filter_map(is_linear).collect();
+        order.par_sort_unstable();
+        Self { ranges, order: order.iter().map(|&(_, index)| index).collect() }
     }
 
     pub(crate) const fn len(&self) -> usize {

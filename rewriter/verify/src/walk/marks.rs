@@ -1,19 +1,20 @@
 //! What a walk notes about bytes: old ones that belong to visited instructions, new ones that can be
 //! executed, and how instructions unwind that only the new file has.
 
+use rayon::prelude::*;
+
 use super::{Context, Misfit, Walker};
 
 impl Context<'_, '_> {
     /// Marks fixed code as if it had been walked. Gives its size.
     pub(crate) fn leave_out_fixed(&self) -> u64 {
-        let mut size = 0;
-        for &(start, end) in self.fixed.ranges() {
-            size += end - start;
+        let mark = |&(start, end): &(u64, u64)| {
             for set in [&self.visited, &self.old_covered, &self.new_live] {
                 set.insert_range(start, end - start);
             }
-        }
-        size
+            end - start
+        };
+        self.fixed.ranges().par_iter().map(mark).sum()
     }
 }
 
