@@ -59,18 +59,20 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
         findings.fail(Obligation::File, "no-address-map", (None, None), texts, "a rewritten file without an address map cannot be proven");
         return Some(findings.into_proof());
     }
-    let span = trace_span!("relocations").entered();
+    let span = trace_span!("relocations, frames").entered();
     let old_code = CodeView::of_sections(old);
     let new_code = CodeView::of_segments(new);
     let claim = Claim::new(map);
-    let relocations = StaticRelocations::read(old);
+    let (relocations, (old_frames, new_frames)) = rayon::join(
+        || StaticRelocations::read(old),
+        || read_frames(old, new, (&old_code, &new_code), &claim, &mut findings),
+    );
     if !claim.is_empty() && !relocations.cover_code {
         let texts = (String::new(), String::new());
         findings.fail(Obligation::Pointers, "no-relocations", (None, None), texts, "code moved, but the old file has no static relocations: words that should have changed cannot be found");
     }
     drop(span);
-    let span = trace_span!("frames").entered();
-    let (old_frames, new_frames) = read_frames(old, new, (&old_code, &new_code), &claim, &mut findings);
+    let span = trace_span!("rows").entered();
     let (old_tables, new_tables) = UnwindTables::of_both((old, old_frames.as_ref()), (new, new_frames.as_ref()));
     if let Some(start) = new_tables.broken.filter(|&start| old_tables.broken != Some(start)) {
         let texts = (String::new(), format!("{start:#x}"));
@@ -81,22 +83,24 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
     let extents: Vec<(u64, u64)> =
         old_frames.iter().flat_map(|frames| frames.frames.iter().map(|frame| (frame.start, frame.end))).collect();
     let dynamic = DynamicRelocations::read(old);
-    let pointers = pointers::collect(old, &relocations, &dynamic, &old_code);
     let starts = extents.iter().map(|extent| extent.0);
-    let (roots, functions) = rayon::join(
-        || roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads()),
-        || Functions::new(old, &old_code, &extents),
+    let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
+    let ((pointers, roots, root_set), (functions, old_sets, new_sets)) = rayon::join(
+        || {
+            let pointers = pointers::collect(old, &relocations, &dynamic, &old_code);
+            let roots = roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads());
+            let root_set = set(&old_code);
+            for &root in &roots {
+                root_set.insert(root);
+            }
+            (pointers, roots, root_set)
+        },
+        || {
+            let functions = Functions::new(old, &old_code, &extents);
+            (functions, [set(&old_code), set(&old_code)], [set(&new_code), set(&new_code), set(&new_code)])
+        },
     );
-    // Most of the time goes into zeroing them.
-    let sets = |view: &CodeView<'_>| {
-        let set = || AddressSet::new(view.ranges());
-        (set(), set(), set())
-    };
-    let ((glue_starts, glue_fits, new_live), (root_set, visited, old_covered)) =
-        rayon::join(|| sets(&new_code), || sets(&old_code));
-    for &root in &roots {
-        root_set.insert(root);
-    }
+    let ([visited, old_covered], [glue_starts, glue_fits, new_live]) = (old_sets, new_sets);
     let references = References::new(old, new, &claim, old_frames.as_ref().zip(new_frames.as_ref()), &functions);
     let mut cx = Context {
         fixed: Fixed::default(),
