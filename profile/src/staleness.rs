@@ -1,6 +1,6 @@
 //! A profile on the whole program, and whether it was taken on this very program.
 
-use postlink_cfg::{Class, FunctionCfg, FunctionId, Graphs, Program, build_cfg};
+use postlink_cfg::{Class, FunctionCfg, FunctionId, GraphBuilder, Graphs, Program};
 use rayon::prelude::*;
 
 use crate::attach::{AttachStats, FunctionCounts, attach};
@@ -69,8 +69,8 @@ pub fn attach_all(profile: &Profile, program: &Program<'_>) -> Attached {
         .collect();
     let attached: Vec<(FunctionCfg, FunctionCounts, AttachStats)> = functions
         .par_iter()
-        .map(|&id| {
-            let cfg = build_cfg(program, id);
+        .map_init(|| GraphBuilder::new(program), |builder, &id| {
+            let cfg = builder.build(id);
             let (counts, stats) = attach(profile, program, &cfg);
             (cfg, counts, stats)
         })

@@ -8,6 +8,7 @@
 //! **Invariant:** knows neither profile nor layout nor output.
 
 mod bits;
+mod build;
 mod callgraph;
 mod classify;
 mod code_relocs;
@@ -15,6 +16,7 @@ mod data_refs;
 mod discover;
 pub mod dump;
 mod function_cfg;
+mod offsets;
 mod outward;
 mod program;
 mod reason;
@@ -23,7 +25,8 @@ mod scan;
 mod tables;
 
 pub use callgraph::{CallGraph, CallKind};
-pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Terminator, build_cfg};
+pub use build::{GraphBuilder, build_cfg};
+pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Terminator};
 pub use program::{
     BlockId, Class, DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program,
     Traits,
