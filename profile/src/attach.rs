@@ -5,7 +5,7 @@ use postlink_cfg::{BlockId, EdgeKind, FunctionCfg, Program, Target, Terminator};
 use postlink_isa::Flow;
 
 use crate::code::Code;
-use crate::data::{Branch, Profile, ProfileKind};
+use crate::data::{Branch, Near, Profile, ProfileKind};
 use crate::staleness::ShareOfCounts;
 use crate::{infer, samples};
 
@@ -67,15 +67,20 @@ impl AttachStats {
 
 /// Attaches a profile to one function and repairs what does not add up.
 pub fn attach(profile: &Profile, program: &Program<'_>, cfg: &FunctionCfg) -> (FunctionCounts, AttachStats) {
-    attach_to(profile, program, cfg)
+    attach_to(profile, program, cfg, &mut Near::default())
 }
 
-pub(crate) fn attach_to(profile: &Profile, code: &impl Code, cfg: &FunctionCfg) -> (FunctionCounts, AttachStats) {
+pub(crate) fn attach_to(
+    profile: &Profile,
+    code: &impl Code,
+    cfg: &FunctionCfg,
+    near: &mut Near,
+) -> (FunctionCounts, AttachStats) {
     match profile.kind {
         ProfileKind::Branches => {
             let mut attacher = Attacher::new(code, cfg, profile.translated);
-            attacher.leaving(profile);
-            attacher.arriving(profile);
+            attacher.leaving(profile, near);
+            attacher.arriving(profile, near);
             let (counts, flow) = infer::repair(cfg, &attacher.evidence);
             let stats = AttachStats {
                 matched: attacher.matched,
@@ -212,9 +217,9 @@ impl<'a, C: Code> Attacher<'a, C> {
     }
 
     /// Records that leave from the function.
-    fn leaving(&mut self, profile: &Profile) {
+    fn leaving(&mut self, profile: &Profile, near: &mut Near) {
         let mut running = RunningSum::default();
-        for branch in profile.branches_from(self.cfg.start, self.end) {
+        for branch in profile.branches_from(self.cfg.start, self.end, near) {
             let matched = self.place(branch.from).is_some_and(|from| {
                 self.code.is_inst_start(branch.from)
                     && if self.contains(branch.to) {
@@ -322,9 +327,9 @@ impl<'a, C: Code> Attacher<'a, C> {
     }
 
     /// Records that come from elsewhere.
-    fn arriving(&mut self, profile: &Profile) {
+    fn arriving(&mut self, profile: &Profile, near: &mut Near) {
         let mut running = RunningSum::default();
-        for branch in profile.branches_to(self.cfg.start, self.end) {
+        for branch in profile.branches_to(self.cfg.start, self.end, near) {
             if self.contains(branch.from) {
                 continue;
             }

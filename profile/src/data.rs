@@ -190,17 +190,16 @@ impl Profile {
     }
 
     /// Branches that leave from `start..end`, sorted by `(from, to)`.
-    pub(crate) fn branches_from(&self, start: u64, end: u64) -> &[Branch] {
-        let first = self.branches.partition_point(|branch| branch.from < start);
-        let rest = self.branches.get(first..).unwrap_or(&[]);
-        let count = rest.partition_point(|branch| branch.from < end);
-        rest.get(..count).unwrap_or(&[])
+    pub(crate) fn branches_from(&self, start: u64, end: u64, near: &mut Near) -> impl Iterator<Item = &Branch> {
+        near.from = partition_near(&self.branches, near.from, |branch| branch.from < start);
+        let rest = self.branches.get(near.from..).unwrap_or(&[]);
+        rest.iter().take_while(move |branch| branch.from < end)
     }
 
     /// Branches that lead into `start..end`, sorted by `(to, from)`.
-    pub(crate) fn branches_to(&self, start: u64, end: u64) -> impl Iterator<Item = Branch> {
-        let first = self.by_to.partition_point(|&(to, _)| to < start);
-        let rest = self.by_to.get(first..).unwrap_or(&[]);
+    pub(crate) fn branches_to(&self, start: u64, end: u64, near: &mut Near) -> impl Iterator<Item = Branch> {
+        near.to = partition_near(&self.by_to, near.to, |&(to, _)| to < start);
+        let rest = self.by_to.get(near.to..).unwrap_or(&[]);
         rest.iter().take_while(move |&&(to, _)| to < end).map(|&(_, index)| self.branches[index as usize])
     }
 
@@ -211,6 +210,28 @@ impl Profile {
         let count = rest.partition_point(|sample| sample.addr < end);
         rest.get(..count).unwrap_or(&[])
     }
+}
+
+/// Where the records of a function were found: those of the next one are near. Any other place costs time only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Near {
+    from: usize,
+    to: usize,
+}
+
+/// [`slice::partition_point`], in steps that grow from position `near` on.
+fn partition_near<T>(list: &[T], near: usize, below: impl Fn(&T) -> bool) -> usize {
+    let Some((before, rest)) = list.split_at_checked(near) else { return list.partition_point(below) };
+    if before.last().is_some_and(|last| !below(last)) {
+        return before.partition_point(below);
+    }
+    let (mut low, mut step) = (0, 1);
+    while rest.get(low + step - 1).is_some_and(&below) {
+        low += step;
+        step *= 2;
+    }
+    let high = rest.len().min(low + step - 1);
+    near + low + rest.get(low..high).unwrap_or(&[]).partition_point(below)
 }
 
 /// Adds profiles of the same file. Counts add up and saturate.
@@ -273,4 +294,19 @@ fn content_digest(kind: ProfileKind, branches: &[Branch], plt_calls: &[Branch], 
     samples.iter().for_each(|sample| put(&[sample.addr, sample.count]));
     hasher.update(&buffer);
     Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_from_anywhere() {
+        for len in 0..20u32 {
+            let list: Vec<u32> = (0..len).collect();
+            for (near, split) in (0..25).flat_map(|near| (0..=len).map(move |split| (near, split))) {
+                assert_eq!(partition_near(&list, near, |&one| one < split), split as usize, "{len} {near} {split}");
+            }
+        }
+    }
 }

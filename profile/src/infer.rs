@@ -58,7 +58,7 @@ pub(crate) fn repair(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts,
     let first = blocks.first().copied().unwrap_or(0);
     let into_first = if blocks.is_empty() { 0 } else { state.edges_into(0) };
     let entry = evidence.entry.max(first.saturating_sub(into_first));
-    state.entry = entry;
+    state.enter(entry);
     let flow = Flow {
         imbalance_before,
         imbalance_after: state.imbalance(),
@@ -116,6 +116,8 @@ struct State<'a> {
     edges: Vec<u64>,
     /// Per edge: recorded, or set by the second rule.
     known: Vec<bool>,
+    /// Per block: sum of all that flows in and of all that flows out. Exact, so that a count can be replaced.
+    flows: Vec<(u128, u128)>,
     /// Per block: range of its edges.
     ranges: Vec<(usize, usize)>,
     /// Per block: edges that lead to it.
@@ -124,15 +126,34 @@ struct State<'a> {
 
 impl<'a> State<'a> {
     fn new(cfg: &'a FunctionCfg, evidence: &'a Evidence) -> Self {
+        let edges: Vec<u64> = evidence.edges.iter().map(|count| count.unwrap_or(0)).collect();
+        let outside = evidence.inflow.iter().zip(&evidence.outflow);
+        let mut flows: Vec<(u128, u128)> = outside.map(|(&into, &out)| (into.into(), out.into())).collect();
+        if let Some(first) = flows.first_mut() {
+            first.0 += u128::from(evidence.entry);
+        }
+        for (edge, &count) in cfg.edges.iter().zip(&edges) {
+            flows[edge.to.index()].0 += u128::from(count);
+            flows[edge.from.index()].1 += u128::from(count);
+        }
         Self {
             cfg,
             evidence,
             entry: evidence.entry,
-            edges: evidence.edges.iter().map(|count| count.unwrap_or(0)).collect(),
+            flows,
+            edges,
             known: evidence.edges.iter().map(Option::is_some).collect(),
             ranges: edge_ranges(cfg),
             incoming: Incoming::new(cfg),
         }
+    }
+
+    /// Sets the entries at the function's start.
+    fn enter(&mut self, entry: u64) {
+        if let Some(first) = self.flows.first_mut() {
+            first.0 = first.0 - u128::from(self.entry) + u128::from(entry);
+        }
+        self.entry = entry;
     }
 
     fn outgoing(&self, block: usize) -> std::ops::Range<usize> {
@@ -146,13 +167,20 @@ impl<'a> State<'a> {
     }
 
     fn inflow(&self, block: usize) -> u64 {
-        let entry = if block == 0 { self.entry } else { 0 };
-        self.edges_into(block).saturating_add(self.evidence.inflow[block]).saturating_add(entry)
+        u64::try_from(self.flows[block].0).unwrap_or(u64::MAX)
     }
 
     fn outflow(&self, block: usize) -> u64 {
-        let edges = self.outgoing(block).fold(0, |sum: u64, edge| sum.saturating_add(self.edges[edge]));
-        edges.saturating_add(self.evidence.outflow[block])
+        u64::try_from(self.flows[block].1).unwrap_or(u64::MAX)
+    }
+
+    /// Gives an edge another count.
+    fn replace(&mut self, edge: usize, count: u64) {
+        let old = u128::from(std::mem::replace(&mut self.edges[edge], count));
+        let (from, to) = (self.cfg.edges[edge].from.index(), self.cfg.edges[edge].to.index());
+        let replaced = |sum: u128| sum - old + u128::from(count);
+        self.flows[to].0 = replaced(self.flows[to].0);
+        self.flows[from].1 = replaced(self.flows[from].1);
     }
 
     fn block(&self, block: usize) -> u64 {
@@ -186,7 +214,7 @@ impl<'a> State<'a> {
             if let Some(edge) = self.missing_fallthrough(block) {
                 let others = self.outflow(block).saturating_sub(self.edges[edge]);
                 let rest = self.block(block).saturating_sub(others);
-                self.edges[edge] = self.edges[edge].max(rest);
+                self.replace(edge, self.edges[edge].max(rest));
             }
         }
         for block in (0..self.cfg.blocks.len()).rev() {
@@ -195,7 +223,7 @@ impl<'a> State<'a> {
                 if self.is_entered_by_edges_only(to) {
                     let others = self.inflow(to).saturating_sub(self.edges[edge]);
                     let rest = self.block(to).saturating_sub(others);
-                    self.edges[edge] = self.edges[edge].max(rest);
+                    self.replace(edge, self.edges[edge].max(rest));
                 }
             }
         }
@@ -247,7 +275,7 @@ impl<'a> State<'a> {
         if count == 0 {
             return false;
         }
-        self.edges[edge] = count;
+        self.replace(edge, count);
         self.known[edge] = true;
         true
     }

@@ -3,8 +3,8 @@
 use postlink_cfg::{Class, FunctionCfg, FunctionId, GraphBuilder, Graphs, Program};
 use rayon::prelude::*;
 
-use crate::attach::{AttachStats, FunctionCounts, attach};
-use crate::data::Profile;
+use crate::attach::{AttachStats, FunctionCounts, attach_to};
+use crate::data::{Near, Profile};
 use crate::weights::counted_functions;
 
 /// A share of the counts of a profile, as its two parts.
@@ -69,11 +69,14 @@ pub fn attach_all(profile: &Profile, program: &Program<'_>) -> Attached {
         .collect();
     let attached: Vec<(FunctionCfg, FunctionCounts, AttachStats)> = functions
         .par_iter()
-        .map_init(|| GraphBuilder::new(program), |builder, &id| {
-            let cfg = builder.build(id);
-            let (counts, stats) = attach(profile, program, &cfg);
-            (cfg, counts, stats)
-        })
+        .map_init(
+            || (GraphBuilder::new(program), Near::default()),
+            |(builder, near), &id| {
+                let cfg = builder.build(id);
+                let (counts, stats) = attach_to(profile, program, &cfg, near);
+                (cfg, counts, stats)
+            },
+        )
         .collect();
     let stats = attached.iter().fold(AttachStats::default(), |sum, one| sum.add(one.2));
     let mut all = Attached { share: ShareOfCounts::of(profile, stats), ..Attached::default() };
