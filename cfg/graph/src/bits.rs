@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which addresses of the executable sections start an instruction (10 MB for 84 MB of code).
-pub(crate) struct InstStarts {
+/// A set of addresses in executable sections (10 MB for 84 MB of code).
+pub(crate) struct CodeSet {
     /// `(start, end, words)` per executable section, sorted by address.
     ranges: Vec<(u64, u64, Vec<AtomicU64>)>,
 }
 
-impl InstStarts {
+impl CodeSet {
     pub(crate) fn new(ranges: &[(u64, u64, usize)]) -> Self {
         let ranges = ranges
             .iter()
@@ -34,6 +34,35 @@ impl InstStarts {
         self.word(addr).is_some_and(|(word, mask)| word.load(Ordering::Relaxed) & mask != 0)
     }
 
+    /// Adds an address; says whether it lies in an executable section, so that this was possible.
+    pub(crate) fn insert(&self, addr: u64) -> bool {
+        let place = self.word(addr);
+        if let Some((word, mask)) = place
+            && word.load(Ordering::Relaxed) & mask == 0
+        {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
+        place.is_some()
+    }
+
+    /// All addresses in ascending order.
+    pub(crate) fn list(&self) -> Vec<u64> {
+        let words = || {
+            self.ranges.iter().flat_map(|(start, _, words)| {
+                words.iter().zip(0u64..).map(move |(word, index)| (start + index * 64, word.load(Ordering::Relaxed)))
+            })
+        };
+        let count = words().map(|(_, word)| word.count_ones() as usize).sum();
+        let mut list = Vec::with_capacity(count);
+        for (base, mut rest) in words() {
+            while rest != 0 {
+                list.push(base + u64::from(rest.trailing_zeros()));
+                rest &= rest - 1;
+            }
+        }
+        list
+    }
+
     /// Copies the bits of one function in, whose first bit is `addr`. The order of merging does not
     /// matter, so relaxed ordering is enough.
     pub(crate) fn merge(&self, addr: u64, local: &[u64]) {
@@ -56,5 +85,20 @@ impl InstStarts {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_what_was_inserted() {
+        let set = CodeSet::new(&[(0x1000, 0x1041, 1), (0x1100, 0x1300, 2)]);
+        let inside = [0x12ff, 0x1000, 0x1040, 0x1000, 0x1100, 0x113f, 0x1140];
+        assert!(inside.into_iter().all(|addr| set.insert(addr)));
+        assert!([0xfff, 0x1041, 0x10ff, 0x1300, 0, u64::MAX].into_iter().all(|addr| !set.insert(addr)));
+        assert_eq!(set.list(), [0x1000, 0x1040, 0x1100, 0x113f, 0x1140, 0x12ff]);
+        assert!(set.get(0x1140) && !set.get(0x1141));
     }
 }

@@ -6,7 +6,7 @@ use postlink_isa::x86_64::Stream;
 
 use crate::offsets::Offsets;
 use crate::program::sorted_range;
-use crate::{Block, BlockId, CfgEdge, Class, DataRefKind, EdgeKind, Function, FunctionCfg, FunctionId, Program, Target, Terminator};
+use crate::{Block, BlockId, CfgEdge, Class, EdgeKind, Function, FunctionCfg, FunctionId, Program, Target, Terminator};
 
 /// Builds the graph of a function that is [`Class::Free`] (for others it is a best effort, fit for printing only).
 pub fn build_cfg(program: &Program<'_>, id: FunctionId) -> FunctionCfg {
@@ -276,16 +276,9 @@ impl Source<'_, '_> {
     /// Blocks that an indirect jump of the function may reach: those that words of data designate.
     fn indirect_targets(&self, block_at: impl Fn(u32) -> Option<BlockId>) -> Vec<BlockId> {
         let function = self.function;
-        let mut targets: Vec<BlockId> = self
-            .program
-            .data_targets_in(function.start, function.end)
-            .iter()
-            .filter(|&&(target, kind)| target != function.start && !matches!(kind, DataRefKind::Pc32 | DataRefKind::Pc64))
-            .filter_map(|&(target, _)| block_at(self.offset_of(target)))
-            .collect();
-        targets.sort_unstable();
-        targets.dedup();
-        targets
+        let targets = self.program.jump_targets_in(function.start, function.end).iter();
+        // In order, and so are the blocks.
+        targets.filter_map(|&target| block_at(self.offset_of(target))).collect()
     }
 }
 

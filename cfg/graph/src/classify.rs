@@ -1,9 +1,9 @@
 //! Free, rigid or pinned: what may happen to each function, and the labels inside them.
 
-use postlink_base::Id;
-use rayon::iter::Either;
+use postlink_base::{AddressIndex, Id};
 use rayon::prelude::*;
 
+use crate::bits::CodeSet;
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Extent, is_padding};
 use crate::outward::Outward;
@@ -48,25 +48,51 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     boundaries(program, facts, &off_entries);
     doubts(program, facts);
     ends(program);
-    let mut interior: Vec<(u64, DataRefKind)> = off_entries
-        .par_iter()
-        .filter_map(|&index| program.data_refs.get(index as usize))
-        .filter(|data_ref| program.function_at(data_ref.target).is_some())
-        .map(|data_ref| (data_ref.target, data_ref.kind))
-        .collect();
-    interior.par_sort_unstable();
-    interior.dedup();
-    interior.shrink_to_fit();
-    program.interior_data_targets = interior;
+    program.jump_targets = jump_targets(program, &off_entries);
 }
 
-/// Positions of the references from data that do not lead to a function's entry.
-fn off_entries(program: &Program<'_>) -> Vec<u32> {
+/// A reference from data that does not lead to a function's entry.
+#[derive(Clone, Copy)]
+struct OffEntry {
+    /// Position among all references.
+    index: u32,
+    /// The function that it leads into.
+    inside: Option<FunctionId>,
+}
+
+fn off_entries(program: &Program<'_>) -> Vec<OffEntry> {
     let numbered = program.data_refs.par_iter().enumerate();
-    numbered
-        .filter(|(_, data_ref)| !matches!(program.place_of(data_ref.target), Some((_, true))))
-        .filter_map(|(index, _)| u32::try_from(index).ok())
-        .collect()
+    let off_entry = |(index, data_ref): (usize, &DataRef)| {
+        let place = program.place_of(data_ref.target);
+        let index = u32::try_from(index).ok().filter(|_| !matches!(place, Some((_, true))))?;
+        Some(OffEntry { index, inside: place.map(|(id, _)| id) })
+    };
+    numbered.filter_map(off_entry).collect()
+}
+
+/// What [`Program::jump_targets_in`] gives parts of.
+fn jump_targets(program: &Program<'_>, off_entries: &[OffEntry]) -> Vec<u64> {
+    let set = CodeSet::new(program.image.exec_ranges());
+    let others = off_entries
+        .par_iter()
+        .filter(|off_entry| off_entry.inside.is_some())
+        .filter_map(|off_entry| program.data_refs.get(off_entry.index as usize))
+        .filter(|data_ref| !matches!(data_ref.kind, DataRefKind::Pc32 | DataRefKind::Pc64))
+        .map(|data_ref| data_ref.target)
+        .filter(|&target| !set.insert(target))
+        .collect();
+    all_of(&set, others)
+}
+
+/// The addresses of a set and others, as a rule none, which lie in no executable section.
+fn all_of(set: &CodeSet, others: Vec<u64>) -> Vec<u64> {
+    let mut list = set.list();
+    if !others.is_empty() {
+        list.extend(others);
+        list.sort_unstable();
+        list.dedup();
+    }
+    list
 }
 
 /// What the function's own bytes and symbols say.
@@ -197,7 +223,7 @@ const MAX_BOUNDED_RANGE: u64 = 0x1_0000;
 /// instruction, or a label that only happens to have the next function's address. What stands on both
 /// sides stays, and so does everything between such a place and another address that the same function
 /// takes: the two may bound a range that is compared with or copied.
-fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) {
+fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) {
     let is_boundary = |program: &Program<'_>, target: u64| {
         if program.image.exec_section_at(target).is_none() {
             return false;
@@ -213,7 +239,11 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u
         }
     };
     let seen: &Program<'_> = program;
-    let is_named = |target: u64| facts.named_labels.binary_search(&target).is_ok();
+    let names = AddressIndex::new(facts.named_labels, |&addr| addr);
+    let is_named = |target: u64| {
+        let last = names.last_upto(facts.named_labels, |&addr| addr, target);
+        last.and_then(|last| facts.named_labels.get(last)) == Some(&target)
+    };
     // Only labels and places between functions can be boundaries.
     let labels = (0..seen.fixups.len()).into_par_iter().with_min_len(1024).flat_map_iter(|index| {
         let taken = seen.fixups.at(index).iter().filter(|fixup| takes_address(fixup.kind) && is_named(fixup.target));
@@ -229,7 +259,7 @@ fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u
         ranges.extend(near.map(|other| (other.min(bound), other.max(bound))));
     }
     let named = seen.data_refs.par_iter().filter(|data_ref| is_named(data_ref.target));
-    let others = off_entries.par_iter().filter_map(|&index| seen.data_refs.get(index as usize));
+    let others = off_entries.par_iter().filter_map(|off_entry| seen.data_refs.get(off_entry.index as usize));
     ranges.par_extend(
         named
             .chain(others)
@@ -264,15 +294,15 @@ enum Referred {
     Lower(FunctionId, Class, Reason),
 }
 
-/// Looks at one reference; `from` is the function and operand that it stands in, if it stands in code. A symbol
+/// Looks at one reference; `inside` is the function that it leads into, not to the entry of; `from` is the function and operand that it stands in, if it stands in code. A symbol
 /// refers to nothing by itself.
 fn refer(
     program: &Program<'_>,
     target: u64,
+    inside: Option<FunctionId>,
     from: Option<(FunctionId, FixupKind)>,
     symbol: bool,
 ) -> impl Iterator<Item = Referred> + use<> {
-    let inside = program.place_of(target).filter(|&(_, is_entry)| !is_entry).map(|(id, _)| id);
     let (label, lowered) = match inside {
         None => (None, None),
         Some(id) if !program.inst_starts.get(target) => {
@@ -298,33 +328,43 @@ fn refer(
 }
 
 /// Labels: every place inside a function that something else refers to.
-fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) {
+fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) {
     let seen: &Program<'_> = program;
-    let from_code = facts.outward.par_iter().map(|outward| (outward.target, Some((outward.from, outward.kind)), false));
-    let from_data = off_entries.par_iter().filter_map(|&index| seen.data_refs.get(index as usize));
-    let symbols = facts.symbol_addrs.par_iter().map(|&addr| (addr, None, true));
-    let (mut labels, lowered): (Vec<u64>, Vec<(FunctionId, Class, Reason)>) = from_code
-        .chain(from_data.map(|data_ref| (data_ref.target, None, false)))
+    let inside = |target: u64| seen.place_of(target).filter(|&(_, is_entry)| !is_entry).map(|(id, _)| id);
+    let from_code = facts.outward.par_iter().map(|outward| {
+        (outward.target, inside(outward.target), Some((outward.from, outward.kind)), false)
+    });
+    let from_data = off_entries.par_iter().filter_map(|off_entry| {
+        let data_ref = seen.data_refs.get(off_entry.index as usize)?;
+        Some((data_ref.target, off_entry.inside, None, false))
+    });
+    let symbols = facts.symbol_addrs.par_iter().map(|&addr| (addr, inside(addr), None, true));
+    let entry = seen.image.header().entry;
+    let labels = CodeSet::new(seen.image.exec_ranges());
+    let lowered: Vec<(FunctionId, Class, Reason)> = from_code
+        .chain(from_data)
         .chain(symbols)
-        .chain(rayon::iter::once((seen.image.header().entry, None, false)))
-        .flat_map_iter(|(target, from, symbol)| refer(seen, target, from, symbol))
-        .partition_map(|referred| match referred {
-            Referred::Label(label) => Either::Left(label),
-            Referred::Lower(id, class, reason) => Either::Right((id, class, reason)),
-        });
+        .chain(rayon::iter::once((entry, inside(entry), None, false)))
+        .flat_map_iter(|(target, inside, from, symbol)| refer(seen, target, inside, from, symbol))
+        .filter_map(|referred| match referred {
+            Referred::Label(label) => {
+                // Instructions start in executable sections only.
+                labels.insert(label);
+                None
+            }
+            Referred::Lower(id, class, reason) => Some((id, class, reason)),
+        })
+        .collect();
     for (id, class, reason) in lowered {
         lower(&mut program.functions[id], class, reason);
     }
-    labels.extend_from_slice(&program.landing_pads);
-    labels.par_sort_unstable();
-    labels.dedup();
-    labels.shrink_to_fit();
-    program.labels = labels;
+    let others = program.landing_pads.iter().copied().filter(|&pad| !labels.insert(pad)).collect();
+    program.labels = all_of(&labels, others);
 }
 
 /// What stands between the functions: padding is free space; anything else stays, and what it might
 /// refer to if it were code stays too. Says whether references from data were added.
-fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) -> bool {
+fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> bool {
     // Places that control may go to, and places whose address is taken.
     let seen: &Program<'_> = program;
     let from_code = facts.outward.par_iter().filter(|outward| outward.to.is_none()).map(|outward| {
@@ -333,8 +373,9 @@ fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[u32]) -
     });
     let from_data = off_entries
         .par_iter()
-        .filter_map(|&index| seen.data_refs.get(index as usize))
-        .filter(|data_ref| in_gap(seen, data_ref.target))
+        .filter(|off_entry| off_entry.inside.is_none())
+        .filter_map(|off_entry| seen.data_refs.get(off_entry.index as usize))
+        .filter(|data_ref| seen.image.exec_section_at(data_ref.target).is_some())
         .map(|data_ref| (data_ref.evidence == Evidence::Table, data_ref.target));
     let (entered, referenced): (Vec<_>, Vec<_>) = from_code.chain(from_data).partition(|&(enters, _)| enters);
     let addresses = |list: Vec<(bool, u64)>| list.into_iter().map(|(_, addr)| addr).collect::<Vec<u64>>();

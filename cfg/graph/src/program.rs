@@ -4,7 +4,7 @@ use postlink_base::{AddressIndex, IndexLists, IndexVec, define_id};
 use postlink_image::{EhFrame, Image, SymbolTable};
 
 use crate::Reason;
-use crate::bits::InstStarts;
+use crate::bits::CodeSet;
 
 define_id!(
     /// A function of the program; ids are in address order.
@@ -249,8 +249,8 @@ pub struct Program<'d> {
     pub fixups: IndexLists<FunctionId, Fixup>,
     /// References from data, sorted by file offset.
     pub data_refs: Vec<DataRef>,
-    /// Targets of `data_refs` strictly inside functions, with their encodings; sorted by target.
-    pub(crate) interior_data_targets: Vec<(u64, DataRefKind)>,
+    /// Targets of `data_refs` strictly inside functions, but not of words that are relative to themselves; sorted.
+    pub(crate) jump_targets: Vec<u64>,
     /// All jump tables, sorted by base.
     pub tables: Vec<JumpTable>,
     /// See invariant 2.
@@ -265,7 +265,7 @@ pub struct Program<'d> {
     pub padding_entries: Vec<(u64, u64)>,
     /// Sections whose functions may move.
     pub movable_sections: Vec<usize>,
-    pub(crate) inst_starts: InstStarts,
+    pub(crate) inst_starts: CodeSet,
 }
 
 impl<'d> Program<'d> {
@@ -274,12 +274,12 @@ impl<'d> Program<'d> {
     pub fn forget_references(&mut self) {
         self.fixups = IndexLists::default();
         self.data_refs = Vec::new();
-        self.interior_data_targets = Vec::new();
+        self.jump_targets = Vec::new();
         self.tables = Vec::new();
         self.labels = Vec::new();
         self.landing_pads = Vec::new();
         self.eh_frame = None;
-        self.inst_starts = InstStarts::new(&[]);
+        self.inst_starts = CodeSet::new(&[]);
     }
 
     /// The function that holds `addr`.
@@ -297,13 +297,9 @@ impl<'d> Program<'d> {
         sorted_range(&self.labels, function.start, function.end)
     }
 
-    /// Targets of data references in `start..end`, sorted, with their encodings. Function entries are
-    /// not among them.
-    pub fn data_targets_in(&self, start: u64, end: u64) -> &[(u64, DataRefKind)] {
-        let targets = &self.interior_data_targets;
-        let first = targets.partition_point(|target| target.0 < start);
-        let last = targets.partition_point(|target| target.0 < end);
-        targets.get(first..last.max(first)).unwrap_or(&[])
+    /// Places in `start..end` that words of data lead an indirect jump to, sorted. Function entries are not among them.
+    pub fn jump_targets_in(&self, start: u64, end: u64) -> &[u64] {
+        sorted_range(&self.jump_targets, start, end)
     }
 
     /// The gap between functions that holds `addr`, if there is nothing but padding in it.

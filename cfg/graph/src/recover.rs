@@ -5,7 +5,7 @@ use postlink_image::{EhFrame, Image, Lsda, UnwindError};
 use rayon::prelude::*;
 use tracing::trace_span;
 
-use crate::bits::InstStarts;
+use crate::bits::CodeSet;
 use crate::classify::{self, Facts};
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Discovered, Extent, discover, extent_at, guess_extent};
@@ -48,7 +48,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     });
     let span = trace_span!("scan").entered();
     let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
-    let inst_starts = InstStarts::new(image.exec_ranges());
+    let inst_starts = CodeSet::new(image.exec_ranges());
     let pads = sorted_pads(&landing_pads);
     let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts };
     let extents = std::mem::take(&mut discovered.extents);
@@ -75,7 +75,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         function_index,
         fixups,
         data_refs: data.refs,
-        interior_data_targets: Vec::new(),
+        jump_targets: Vec::new(),
         tables: Vec::new(),
         labels: Vec::new(),
         landing_pads: Vec::new(),

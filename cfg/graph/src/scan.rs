@@ -6,7 +6,7 @@ use postlink_base::ListPlace;
 use postlink_image::Image;
 use postlink_isa::x86_64::Stream;
 
-use crate::bits::InstStarts;
+use crate::bits::CodeSet;
 use crate::code_relocs::CodeRelocs;
 use crate::{Fixup, Reason};
 use walk::Walk;
@@ -64,7 +64,7 @@ pub(crate) struct Scanner<'a, 'd> {
     /// Address range of `.eh_frame`.
     pub(crate) unwind: (u64, u64),
     /// Where the starts of instructions are noted.
-    pub(crate) inst_starts: &'a InstStarts,
+    pub(crate) inst_starts: &'a CodeSet,
 }
 
 /// Scans functions one after the other, in address order if that is possible: memory is used again, and relocations are

@@ -12,7 +12,7 @@ use std::ops::Range;
 use postlink_base::{AddressIndex, Id, IndexLists};
 use rayon::prelude::*;
 
-use crate::bits::InstStarts;
+use crate::bits::CodeSet;
 use crate::data_refs::Pc32Word;
 use crate::program::{FunctionIndex, place_of};
 use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program};
@@ -34,7 +34,7 @@ pub(crate) struct Context<'a> {
     pub(crate) functions: &'a [Function],
     pub(crate) function_index: &'a FunctionIndex,
     pub(crate) fixups: &'a IndexLists<FunctionId, Fixup>,
-    pub(crate) inst_starts: &'a InstStarts,
+    pub(crate) inst_starts: &'a CodeSet,
     /// The topmost parent of each function.
     pub(crate) roots: &'a [FunctionId],
     pub(crate) is_code: &'a (dyn Fn(u64) -> bool + Sync),
