@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rayon::prelude::*;
+
 /// A set of addresses in executable sections (10 MB for 84 MB of code).
 pub(crate) struct CodeSet {
     /// `(start, end, words)` per executable section, sorted by address.
@@ -47,18 +49,15 @@ impl CodeSet {
 
     /// All addresses in ascending order.
     pub(crate) fn list(&self) -> Vec<u64> {
-        let words = || {
-            self.ranges.iter().flat_map(|(start, _, words)| {
-                words.iter().zip(0u64..).map(move |(word, index)| (start + index * 64, word.load(Ordering::Relaxed)))
-            })
-        };
-        let count = words().map(|(_, word)| word.count_ones() as usize).sum();
-        let mut list = Vec::with_capacity(count);
-        for (base, mut rest) in words() {
-            while rest != 0 {
-                list.push(base + u64::from(rest.trailing_zeros()));
-                rest &= rest - 1;
-            }
+        let mut list = Vec::new();
+        for (start, _, words) in &self.ranges {
+            let parts: Vec<Vec<u64>> = words
+                .par_chunks(CHUNK)
+                .enumerate()
+                .map(|(chunk, words)| list_words(words, start + (chunk * CHUNK) as u64 * 64))
+                .collect();
+            list.reserve_exact(parts.iter().map(Vec::len).sum());
+            parts.iter().for_each(|part| list.extend_from_slice(part));
         }
         list
     }
@@ -88,6 +87,23 @@ impl CodeSet {
     }
 }
 
+/// Words of a set that one thread lists at a time.
+const CHUNK: usize = 1 << 14;
+
+/// The addresses in some words of a set, the first of which is about the 64 addresses from `base` on.
+fn list_words(words: &[AtomicU64], mut base: u64) -> Vec<u64> {
+    let mut list = Vec::new();
+    for word in words {
+        let mut rest = word.load(Ordering::Relaxed);
+        while rest != 0 {
+            list.push(base + u64::from(rest.trailing_zeros()));
+            rest &= rest - 1;
+        }
+        base = base.saturating_add(64);
+    }
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +116,10 @@ mod tests {
         assert!([0xfff, 0x1041, 0x10ff, 0x1300, 0, u64::MAX].into_iter().all(|addr| !set.insert(addr)));
         assert_eq!(set.list(), [0x1000, 0x1040, 0x1100, 0x113f, 0x1140, 0x12ff]);
         assert!(set.get(0x1140) && !set.get(0x1141));
+        // Several chunks.
+        let set = CodeSet::new(&[(0x1000, 0x1000 + 3 * CHUNK as u64 * 64, 1)]);
+        let expected: Vec<u64> = (0x1000..0x1000 + 3 * CHUNK as u64 * 64).step_by(7777).collect();
+        expected.iter().for_each(|&addr| assert!(set.insert(addr)));
+        assert_eq!(set.list(), expected);
     }
 }
