@@ -10,7 +10,7 @@ use postlink_emit::{Assembled, EmitError, EmitOptions, Output, assemble, emit};
 use postlink_image::Image;
 use postlink_layout::{Counts, Placed, Plan, PlanOptions, Shapes, WeightedCall, Weights, shape};
 use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
-use postlink_verify::{CheckOptions, Proof, check};
+use postlink_verify::{Before, CheckOptions, Proof, check_with};
 
 use crate::draft::Draft;
 use crate::note::Note;
@@ -86,6 +86,7 @@ pub(crate) fn back_end<'d>(
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
     let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
     let mut last: Option<Failure> = None;
+    let mut before: Option<Before> = None;
     let mut forgotten = false;
     for _ in 0..MAX_ROUNDS {
         if std::mem::take(&mut forgotten) {
@@ -105,7 +106,9 @@ pub(crate) fn back_end<'d>(
         let plan = shapes.into_plan(plan_options.mode, order);
         // A later round is rare and builds them again.
         attached = Attached::default();
-        let output = match assembled.and_then(|assembled| stages.run("emit", || emit(program, assembled, &plan, &emit_options))) {
+        let output = match assembled.and_then(|assembled| {
+            emit_and_read_before((program, assembled, &plan, &emit_options), options.verify.then_some(&mut before), stages)
+        }) {
             Ok(output) => output,
             // Less to add needs less room; the table itself moves only when nothing else helps.
             Err(EmitError::HeaderRoom) if !plan_options.whole_only && !emit_options.may_move_headers => {
@@ -135,7 +138,7 @@ pub(crate) fn back_end<'d>(
         // The proof needs the memory more; another round is rare.
         program.forget_references();
         forgotten = true;
-        let (proof, draft) = prove_and_draft(program.image, &output, options, stages);
+        let (proof, draft) = prove_and_draft(program.image, &mut before, &output, options, stages);
         let proof = proof?;
         if proof.is_proven() {
             let whole_only = plan_options.whole_only;
@@ -199,9 +202,27 @@ fn keep(
     fresh
 }
 
+/// Emits. Meanwhile what the proof takes from the input alone is read into `before`, unless it is there already: emission
+/// has stretches that only one thread works on.
+fn emit_and_read_before(
+    (program, assembled, plan, emit_options): (&Program<'_>, Assembled, &Plan, &EmitOptions),
+    before: Option<&mut Option<Before>>,
+    stages: &mut Stages,
+) -> Result<Output, EmitError> {
+    thread::scope(|scope| {
+        // One thread means one.
+        if let Some(before) = before.filter(|before| before.is_none() && rayon::current_num_threads() > 1) {
+            let aside = stages.aside("proof's input");
+            scope.spawn(move || *before = Some(aside.run(|| Before::read(program.image))));
+        }
+        stages.run("emit", || emit(program, assembled, plan, emit_options))
+    })
+}
+
 /// Proves the output. Meanwhile a thread of its own, for which the system does most of the work, writes the draft.
 fn prove_and_draft(
     old: &Image<'_>,
+    before: &mut Option<Before>,
     output: &Output,
     options: &Options,
     stages: &mut Stages,
@@ -213,7 +234,10 @@ fn prove_and_draft(
             let aside = stages.aside("write");
             scope.spawn(move || aside.run(|| Draft::write(path, &output.bytes).ok()))
         });
-        let proof = stages.run("verify", || prove(old, &output.bytes, &output.map, options.report));
+        let proof = stages.run("verify", || {
+            let before = before.get_or_insert_with(|| Before::read(old));
+            prove((before, old), &output.bytes, &output.map, options.report)
+        });
         let Some(writer) = writer else { return (proof, None) };
         match stages.run("write", || writer.join()) {
             Ok(draft) => (proof, draft),
@@ -222,11 +246,11 @@ fn prove_and_draft(
     })
 }
 
-fn prove(old: &Image<'_>, new: &[u8], map: &AddressMap, report: bool) -> Result<Proof, Failure> {
+fn prove((before, old): (&Before, &Image<'_>), new: &[u8], map: &AddressMap, report: bool) -> Result<Proof, Failure> {
     let new = Image::parse(new).map_err(|error| Failure::Unreadable(error.to_string()))?;
     let mut options = CheckOptions::default();
     options.table_targets = report;
-    Ok(check(old, &new, map, &options))
+    Ok(check_with(before, (old, &new), map, &options))
 }
 
 /// The function at fault for a failure of emission, if it is one function's.

@@ -26,4 +26,4 @@ mod walk;
 
 pub use evidence::{FunctionEvidence, ReferenceCounts, function_evidence};
 pub use proof::{Checked, Obligation, ObligationSummary, Proof, Violation};
-pub use run::{CheckOptions, check, read_map};
+pub use run::{Before, CheckOptions, check, check_with, read_map};

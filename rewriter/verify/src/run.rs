@@ -8,7 +8,7 @@ use tracing::trace_span;
 use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::fixed::Fixed;
-use crate::pointers::DynamicRelocations;
+use crate::pointers::{DynamicRelocations, Pointer};
 use crate::proof::{Findings, Obligation, Proof};
 use crate::references::References;
 use crate::relocations::StaticRelocations;
@@ -36,10 +36,33 @@ pub fn read_map(new: &Image<'_>) -> Option<Result<AddressMap, MapError>> {
 /// Linear in the size of the files; uses all threads of the current rayon pool; the result does not
 /// depend on their number.
 pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions) -> Proof {
+    let before = trace_span!("relocations").in_scope(|| Before::read(old));
+    check_with(&before, (old, new), map, options)
+}
+
+/// What the proof takes from the old file alone: it can be read while there is no new one yet.
+pub struct Before {
+    relocations: StaticRelocations,
+    dynamic: DynamicRelocations,
+    pointers: Vec<Pointer>,
+}
+
+impl Before {
+    /// Reads what the proof needs of `old`.
+    pub fn read(old: &Image<'_>) -> Self {
+        let relocations = StaticRelocations::read(old);
+        let dynamic = DynamicRelocations::read(old);
+        let pointers = pointers::collect(old, &relocations, &dynamic, &CodeView::of_sections(old));
+        Self { relocations, dynamic, pointers }
+    }
+}
+
+/// [`check`] with what was read before; `before` must be of the same old file.
+pub fn check_with(before: &Before, (old, new): (&Image<'_>, &Image<'_>), map: &AddressMap, options: &CheckOptions) -> Proof {
     let mut doubt = false;
     loop {
         // Twice at most: without fixed code there is no doubt.
-        if let Some(proof) = examine(old, new, map, options, doubt) {
+        if let Some(proof) = examine(before, (old, new), map, options, doubt) {
             return proof;
         }
         doubt = true;
@@ -49,7 +72,14 @@ pub fn check(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &Check
 /// The checks. Unless `doubt`, code that did not move is not walked where that can be avoided; `None`
 /// if then code remains of which only a walk from there can tell whether it is executed: it does not match, or was
 /// padding in a function and differs.
-fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOptions, doubt: bool) -> Option<Proof> {
+fn examine(
+    before: &Before,
+    (old, new): (&Image<'_>, &Image<'_>),
+    map: &AddressMap,
+    options: &CheckOptions,
+    doubt: bool,
+) -> Option<Proof> {
+    let Before { relocations, dynamic, pointers } = before;
     let mut findings = Findings::default();
     if let Some(tool) = foreign(new, map) {
         findings.notes.push(format!(
@@ -59,14 +89,11 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
         findings.fail(Obligation::File, "no-address-map", (None, None), texts, "a rewritten file without an address map cannot be proven");
         return Some(findings.into_proof());
     }
-    let span = trace_span!("relocations, frames").entered();
+    let span = trace_span!("frames").entered();
     let old_code = CodeView::of_sections(old);
     let new_code = CodeView::of_segments(new);
     let claim = Claim::new(map);
-    let (relocations, (old_frames, new_frames)) = rayon::join(
-        || StaticRelocations::read(old),
-        || read_frames(old, new, (&old_code, &new_code), &claim, &mut findings),
-    );
+    let (old_frames, new_frames) = read_frames(old, new, (&old_code, &new_code), &claim, &mut findings);
     if !claim.is_empty() && !relocations.cover_code {
         let texts = (String::new(), String::new());
         findings.fail(Obligation::Pointers, "no-relocations", (None, None), texts, "code moved, but the old file has no static relocations: words that should have changed cannot be found");
@@ -82,18 +109,16 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
     let span = trace_span!("roots").entered();
     let extents: Vec<(u64, u64)> =
         old_frames.iter().flat_map(|frames| frames.frames.iter().map(|frame| (frame.start, frame.end))).collect();
-    let dynamic = DynamicRelocations::read(old);
     let starts = extents.iter().map(|extent| extent.0);
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
-    let ((pointers, roots, root_set), (functions, old_sets, new_sets)) = rayon::join(
+    let ((roots, root_set), (functions, old_sets, new_sets)) = rayon::join(
         || {
-            let pointers = pointers::collect(old, &relocations, &dynamic, &old_code);
-            let roots = roots::collect(old, &old_code, &pointers, &dynamic, starts, old_tables.landing_pads());
+            let roots = roots::collect(old, &old_code, pointers, dynamic, starts, old_tables.landing_pads());
             let root_set = set(&old_code);
             for &root in &roots {
                 root_set.insert(root);
             }
-            (pointers, roots, root_set)
+            (roots, root_set)
         },
         || {
             let functions = Functions::new(old, &old_code, &extents);
@@ -140,9 +165,9 @@ fn examine(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, options: &CheckOp
     let mut walker = Walker::new(&cx);
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
-    explained.extend(pointers::check(new, &pointers, &cx.references, &mut findings));
+    explained.extend(pointers::check(new, pointers, &cx.references, &mut findings));
     explained.par_sort();
-    pointers::check_data(old, new, &cx.references, &dynamic, &explained, &mut findings);
+    pointers::check_data(old, new, &cx.references, dynamic, &explained, &mut findings);
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
     drop(span);

@@ -39,7 +39,7 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) new_code: CodeView<'d>,
     pub(crate) claim: &'a Claim<'a>,
     pub(crate) functions: Functions,
-    pub(crate) relocations: StaticRelocations,
+    pub(crate) relocations: &'a StaticRelocations,
     pub(crate) references: References<'a, 'a>,
     /// Code that need not be walked.
     pub(crate) fixed: Fixed,
