@@ -225,8 +225,9 @@ pub(crate) fn proof_cost(stderr: &str) -> Option<(f64, f64)> {
     let all = |stage: &str| -> f64 {
         stderr.lines().filter_map(|line| stage_figures(stage, line)).map(|figures| figures[1]).sum()
     };
-    // The output is written meanwhile.
-    let (proof, total) = (all("verify") - all("write (beside)"), last("total")?[1]);
+    // The output is written meanwhile; a part of the input is read before.
+    let proof = all("verify") - all("write (beside)") + all("proof's input (beside)");
+    let total = last("total")?[1];
     let memory = last("verify")?[2] - last("emit")?[2];
     (total > proof).then(|| (proof / (total - proof), memory))
 }
@@ -256,6 +257,8 @@ mod tests {
         assert_eq!(proof_cost(text), Some((0.5, 30.0)));
         let beside = text.replace("  verify  0.1  0.5", "  write (beside)  0.1 0.1 120.0\n  verify  0.1  0.6");
         assert_eq!(proof_cost(&beside), Some((0.5, 30.0)));
+        let ahead = text.replace("  emit  0.1  0.5", "  proof's input (beside)  0.1 0.25 90.0\n  emit  0.1  0.5").replace("1.5  130.0", "2.25  130.0");
+        assert_eq!(proof_cost(&ahead), Some((0.5, 30.0)));
     }
 
     #[test]
