@@ -1,16 +1,18 @@
 //! Free, rigid or pinned: what may happen to each function, and the labels inside them.
 
-use postlink_base::{AddressIndex, Id};
+mod boundaries;
+mod gaps;
+
+use postlink_base::Id;
 use rayon::prelude::*;
 
 use crate::bits::CodeSet;
 use crate::code_relocs::CodeRelocs;
 use crate::discover::{Extent, is_padding};
 use crate::outward::Outward;
-use crate::program::sorted_range;
 use crate::recover::LandingPads;
-use crate::scan::{Doubt, Scan, possible_targets};
-use crate::{Class, DataRef, DataRefKind, Evidence, FixupKind, Function, FunctionId, Program, Reason};
+use crate::scan::{Doubt, Scan};
+use crate::{Class, DataRef, DataRefKind, FixupKind, Function, FunctionId, Program, Reason};
 
 pub(crate) struct Facts<'a, 'd> {
     pub(crate) extents: &'a [Extent],
@@ -42,10 +44,10 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     indirect_jumps(program, facts);
     let mut off_entries = off_entries(program);
     references(program, facts, &off_entries);
-    if gaps(program, facts, &off_entries) {
+    if gaps::gaps(program, facts, &off_entries) {
         off_entries = self::off_entries(program);
     }
-    boundaries(program, facts, &off_entries);
+    boundaries::boundaries(program, facts, &off_entries);
     doubts(program, facts);
     ends(program);
     program.jump_targets = jump_targets(program, &off_entries);
@@ -215,78 +217,6 @@ const fn takes_address(kind: FixupKind) -> bool {
     matches!(kind, FixupKind::Address) || !kind.is_pc_relative()
 }
 
-/// Pairs of addresses that bound a range of code, farther apart than which they are taken for
-/// unrelated.
-const MAX_BOUNDED_RANGE: u64 = 0x1_0000;
-
-/// Addresses taken of places that are no function but where one ends: a label behind the last
-/// instruction, or a label that only happens to have the next function's address. What stands on both
-/// sides stays, and so does everything between such a place and another address that the same function
-/// takes: the two may bound a range that is compared with or copied.
-fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) {
-    let is_boundary = |program: &Program<'_>, target: u64| {
-        if program.image.exec_section_at(target).is_none() {
-            return false;
-        }
-        match program.function_at(target) {
-            Some(id) => {
-                let function = &program.functions[id];
-                function.start == target
-                    && !function.traits.size_guessed
-                    && facts.named_labels.binary_search(&target).is_ok()
-            }
-            None => program.padding_at(target).is_some(),
-        }
-    };
-    let seen: &Program<'_> = program;
-    let names = AddressIndex::new(facts.named_labels, |&addr| addr);
-    let is_named = |target: u64| {
-        let last = names.last_upto(facts.named_labels, |&addr| addr, target);
-        last.and_then(|last| facts.named_labels.get(last)) == Some(&target)
-    };
-    // Only labels and places between functions can be boundaries.
-    let labels = (0..seen.fixups.len()).into_par_iter().with_min_len(1024).flat_map_iter(|index| {
-        let taken = seen.fixups.at(index).iter().filter(|fixup| takes_address(fixup.kind) && is_named(fixup.target));
-        taken.map(move |fixup| (FunctionId::from_index(index), fixup.target))
-    });
-    let between = facts.outward.par_iter().filter(|outward| outward.to.is_none() && takes_address(outward.kind));
-    let taken: Vec<(FunctionId, u64)> = labels.chain(between.map(|outward| (outward.from, outward.target))).collect();
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for (from, bound) in taken.into_iter().filter(|&(_, bound)| is_boundary(seen, bound)) {
-        ranges.push(around(seen, bound));
-        let others = seen.fixups[from].iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
-        let near = others.filter(|other| other.abs_diff(bound) <= MAX_BOUNDED_RANGE);
-        ranges.extend(near.map(|other| (other.min(bound), other.max(bound))));
-    }
-    let named = seen.data_refs.par_iter().filter(|data_ref| is_named(data_ref.target));
-    let others = off_entries.par_iter().filter_map(|off_entry| seen.data_refs.get(off_entry.index as usize));
-    ranges.par_extend(
-        named
-            .chain(others)
-            .filter(|data_ref| data_ref.evidence != Evidence::Table && is_boundary(seen, data_ref.target))
-            .map(|data_ref| around(seen, data_ref.target)),
-    );
-    for (low, high) in ranges {
-        pin_range(program, low, high, Reason::AddressArithmetic);
-    }
-}
-
-/// From the end of what stands before a boundary to the start of what follows it: control may run from
-/// the one to the other (NOPs before an entry that are there to be patched).
-fn around(program: &Program<'_>, bound: u64) -> (u64, u64) {
-    let (start, end) = program.padding_at(bound).unwrap_or((bound, bound));
-    (start.saturating_sub(16), end)
-}
-
-/// Pins every function that overlaps `low..=high`.
-fn pin_range(program: &mut Program<'_>, low: u64, high: u64, reason: Reason) {
-    let first = program.functions.as_slice().partition_point(|function| function.end <= low);
-    let last = program.functions.as_slice().partition_point(|function| function.start <= high);
-    for index in first..last {
-        lower(&mut program.functions[FunctionId::from_index(index)], Class::Pinned, reason);
-    }
-}
-
 /// What a reference into the middle of a function means for it.
 enum Referred {
     /// A place that its graph must have a block at.
@@ -362,121 +292,12 @@ fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[O
     program.labels = all_of(&labels, others);
 }
 
-/// What stands between the functions: padding is free space; anything else stays, and what it might
-/// refer to if it were code stays too. Says whether references from data were added.
-fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> bool {
-    // Places that control may go to, and places whose address is taken.
-    let seen: &Program<'_> = program;
-    let from_code = facts.outward.par_iter().filter(|outward| outward.to.is_none()).map(|outward| {
-        let branch = matches!(outward.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
-        (branch, outward.target)
-    });
-    let from_data = off_entries
-        .par_iter()
-        .filter(|off_entry| off_entry.inside.is_none())
-        .filter_map(|off_entry| seen.data_refs.get(off_entry.index as usize))
-        .filter(|data_ref| seen.image.exec_section_at(data_ref.target).is_some())
-        .map(|data_ref| (data_ref.evidence == Evidence::Table, data_ref.target));
-    let (entered, referenced): (Vec<_>, Vec<_>) = from_code.chain(from_data).partition(|&(enters, _)| enters);
-    let addresses = |list: Vec<(bool, u64)>| list.into_iter().map(|(_, addr)| addr).collect::<Vec<u64>>();
-    let (mut entered, mut referenced) = (addresses(entered), addresses(referenced));
-    let run_off = program.functions.iter().filter(|function| function.traits.falls_through);
-    entered.extend(run_off.map(|function| function.end).filter(|&end| in_gap(program, end)));
-    entered.sort_unstable();
-    referenced.extend(facts.objects.iter().map(|object| object.0).filter(|&addr| in_gap(program, addr)));
-    referenced.sort_unstable();
-    let mut obstacles: Vec<(u64, u64)> = Vec::new();
-    let mut entries: Vec<(u64, u64)> = Vec::new();
-    let mut doubtful: Vec<u64> = Vec::new();
-    let mut words: Vec<DataRef> = Vec::new();
-    for &section in &program.movable_sections {
-        let Some(header) = program.image.sections().get(section) else { continue };
-        let (section_start, section_end) = (header.addr, header.addr + header.size);
-        let functions = program.functions.as_slice();
-        let first = functions.partition_point(|function| function.start < section_start);
-        let last = functions.partition_point(|function| function.start < section_end);
-        let inside = functions.get(first..last.max(first)).unwrap_or(&[]);
-        let image = program.image;
-        // The gap in front of each function, the one at the end of the section, and whether it is padding.
-        let gaps: Vec<(u64, u64, bool)> = (0..=inside.len())
-            .into_par_iter()
-            .map(|index| {
-                let before = index.checked_sub(1).and_then(|before| inside.get(before));
-                let at = before.map_or(section_start, |function| function.end);
-                let start = inside.get(index).map_or(section_end, |function| function.start);
-                let bytes = start.checked_sub(at).and_then(|size| image.bytes_at(at, size)).unwrap_or(&[]);
-                (at, start, is_padding(bytes, at))
-            })
-            .collect();
-        for (at, start, padding) in gaps {
-            if start > at {
-                let bytes = program.image.bytes_at(at, start - at).unwrap_or(&[]);
-                let used = sorted_range(&entered, at, start);
-                let taken = !sorted_range(&referenced, at, start).is_empty();
-                let runs_on = || start < section_end && is_nops(bytes, at);
-                if padding && !taken && (used.is_empty() || runs_on()) {
-                    // Who goes there runs into the next function: its entry does as well.
-                    entries.extend(used.iter().map(|&addr| (addr, start)));
-                } else {
-                    obstacles.push((at, start));
-                }
-                if !padding {
-                    // Data right in front of an entry may be found by counting back from it (type
-                    // hashes of -fsanitize=function, tables next to code).
-                    doubtful.push(start);
-                    doubtful.extend(possible_targets(bytes, at));
-                    gap_relocations(program, facts, at, start, &mut words, &mut doubtful);
-                }
-            }
-        }
-    }
-    program.obstacles = obstacles;
-    let added = !words.is_empty();
-    entries.dedup();
-    program.padding_entries = entries;
-    program.data_refs.extend(words);
-    // Sorted but for those words; several may be the same.
-    program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
-    let count = program.data_refs.len();
-    program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
-    pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
-    added || program.data_refs.len() != count
-}
-
-/// Whether padding consists of NOPs only, so that control runs through it.
-fn is_nops(bytes: &[u8], addr: u64) -> bool {
-    let mut stream = postlink_isa::x86_64::Stream::new(bytes, addr);
-    while !stream.at_end() {
-        if !stream.next_inst().is_some_and(|inst| inst.is_nop) {
-            return false;
-        }
-    }
-    true
-}
-
-fn in_gap(program: &Program<'_>, addr: u64) -> bool {
-    program.image.exec_section_at(addr).is_some() && program.function_at(addr).is_none()
-}
-
-fn gap_relocations(
-    program: &Program<'_>,
-    facts: &Facts<'_, '_>,
-    start: u64,
-    end: u64,
-    words: &mut Vec<DataRef>,
-    doubtful: &mut Vec<u64>,
-) {
-    for rela in facts.relocs.in_range(start, end) {
-        let Some(value) = facts.relocs.symbol_value(&rela) else { continue };
-        let word = program.image.bytes_at(rela.offset, 8).and_then(|bytes| bytes.first_chunk::<8>());
-        let target = word.map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        match (rela.kind, program.image.offset_of(rela.offset)) {
-            (postlink_image::reloc::R64, Some(file_offset)) if program.image.exec_section_at(target).is_some() => {
-                let kind = DataRefKind::Abs64;
-                words.push(DataRef { file_offset, addr: rela.offset, target, in_table: 0, kind, evidence: Evidence::Reloc });
-            }
-            _ => doubtful.extend([value, value.wrapping_add_signed(rela.addend)]),
-        }
+/// Pins every function that overlaps `low..=high`.
+fn pin_range(program: &mut Program<'_>, low: u64, high: u64, reason: Reason) {
+    let first = program.functions.as_slice().partition_point(|function| function.end <= low);
+    let last = program.functions.as_slice().partition_point(|function| function.start <= high);
+    for index in first..last {
+        lower(&mut program.functions[FunctionId::from_index(index)], Class::Pinned, reason);
     }
 }
 
@@ -551,7 +372,7 @@ impl Program<'_> {
             return None;
         }
         let gap = self.image.bytes_at(end, next.start - end)?;
-        is_nops(gap, end).then_some(next.start)
+        gaps::is_nops(gap, end).then_some(next.start)
     }
 
     /// Given which functions stay where they are, adds those that must stay because of them: what a
