@@ -37,6 +37,8 @@ pub(super) fn whole_align(program: &Program<'_>, id: FunctionId, address_taken: 
     }
     let function = &program.functions[id];
     let section = program.image.sections().get(function.section as usize);
-    let most = section.map_or(16, |section| section.align.clamp(1, 4096));
+    // At least the lowest bit is kept: an assembler's section may ask for no alignment at all, and what is even by chance
+    // may still be tagged.
+    let most = section.map_or(16, |section| section.align.clamp(2, 4096));
     1 << function.start.trailing_zeros().min(most.trailing_zeros())
 }
