@@ -9,6 +9,7 @@
 mod frames;
 mod header;
 mod lsda;
+mod records;
 mod rows;
 
 use postlink_base::{AddressIndex, MapKind, NewAddr, OldAddr};
@@ -83,11 +84,30 @@ impl UnwindTables {
         self.sites.iter().filter(|site| site.pad != 0 && site.actions != UNREADABLE).map(|site| site.pad)
     }
 
-    /// The row at `addr`.
-    pub(crate) fn row(&self, addr: u64) -> u64 {
+    /// The row at `addr`, and where the next one starts. In the new file, it may be [`AS_OLD`].
+    fn row(&self, addr: u64) -> (u64, u64) {
         let upto = self.index.upto(&self.rows, |row| row.0, addr);
-        upto.checked_sub(1).and_then(|at| self.rows.get(at)).map_or(0, |row| row.1)
+        let row = upto.checked_sub(1).and_then(|at| self.rows.get(at)).map_or(0, |row| row.1);
+        (row, self.rows.get(upto).map_or(u64::MAX, |next| next.0))
     }
+}
+
+/// The row of the old file at `addr`.
+pub(crate) fn old_row(cx: &Context<'_, '_>, addr: u64) -> u64 {
+    cx.old_tables.row(addr).0
+}
+
+/// The row of the new file that all bytes from `addr` to the one at `last` have, if there is one.
+pub(crate) fn new_row(cx: &Context<'_, '_>, addr: u64, last: u64) -> Option<u64> {
+    let at = |addr: u64| match cx.new_tables.row(addr) {
+        (rows::AS_OLD, next) => {
+            let (row, old_next) = cx.old_tables.row(addr);
+            (row, next.min(old_next))
+        }
+        row => row,
+    };
+    let (row, next) = at(addr);
+    (last < next || at(last).0 == row).then_some(row)
 }
 
 /// A stretch of code that was copied.
@@ -218,7 +238,17 @@ impl Part<'_> {
         let mut at = 0;
         while at < stretch.len {
             let (old_row, old_left) = old_rows.at(stretch.old + at);
-            let (new_row, new_left) = new_rows.at(stretch.new.wrapping_add(at));
+            let (mut new_row, mut new_left) = new_rows.at(stretch.new.wrapping_add(at));
+            if new_row == rows::AS_OLD {
+                let new_at = stretch.new.wrapping_add(at);
+                let (row, left) = if stretch.old == stretch.new {
+                    (old_row, old_left)
+                } else {
+                    let (row, next) = old.row(new_at);
+                    (row, next - new_at)
+                };
+                (new_row, new_left) = (row, new_left.min(left));
+            }
             self.findings.checked.unwind_rows += 1;
             if old_row != new_row {
                 let (old, new) = (stretch.old + at, stretch.new.wrapping_add(at));

@@ -10,6 +10,9 @@ use gimli::{
 use postlink_image::{Image, elf};
 use rustc_hash::FxHashMap;
 
+use super::records::{Fields, Kind, Plain, Usual};
+use super::rows::AS_OLD;
+
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 type Cie<'d> = CommonInformationEntry<Slice<'d>>;
 
@@ -87,9 +90,57 @@ impl<'d> Frames<'d> {
             frames: Vec::new(),
             records: Vec::new(),
         };
-        this.read_records(image, is_code, routine).map_err(FrameError::Cfi)?;
+        // Anything unusual is gimli's.
+        if this.read_usual(image, &is_code, &routine).is_none() {
+            (this.cies, this.frames, this.records) = (Vec::new(), Vec::new(), Vec::new());
+            this.read_records(image, is_code, routine).map_err(FrameError::Cfi)?;
+        }
         this.frames.sort_unstable_by_key(|frame| (frame.start, frame.end, frame.record));
         Ok(Some(this))
+    }
+
+    /// The same as `read_records` gives, if there is nothing in the section but CIEs and FDEs of the usual form, or
+    /// FDEs that gimli reads.
+    fn read_usual(&mut self, image: &Image<'d>, is_code: &impl Fn(u64) -> bool, routine: &impl Fn(u64) -> u64) -> Option<()> {
+        let mut by_offset: FxHashMap<usize, (u32, Option<Usual>)> = FxHashMap::default();
+        let (section, bases) = (self.section, self.bases.clone());
+        let (mut at, mut last) = (0usize, (usize::MAX, (0, None)));
+        loop {
+            let plain = Plain::at(self.bytes, at)?;
+            let record = self.addr + at as u64;
+            match plain.kind {
+                Kind::End => break,
+                Kind::Cie => {
+                    let cie = section.cie_from_offset(&bases, EhFrameOffset(at)).ok()?;
+                    self.records.push(Record { addr: record, code: None });
+                    by_offset.insert(at, (u32::try_from(self.cies.len()).ok()?, Usual::of(&cie)));
+                    let digest = cie_digest(&cie, routine);
+                    self.cies.push((cie, digest));
+                }
+                Kind::Fde(cie_at) => {
+                    if last.0 != cie_at {
+                        last = (cie_at, *by_offset.get(&cie_at)?);
+                    }
+                    let (cie, usual) = last.1;
+                    let fields = if let Some(usual) = usual {
+                        plain.fields(record, usual)?
+                    } else {
+                        let known = &self.cies.get(cie as usize)?.0;
+                        let fde = section.fde_from_offset(&bases, EhFrameOffset(at), |_, _, _| Ok(known.clone())).ok()?;
+                        let lsda = fde.lsda().map_or(0, |pointer| resolve(pointer, image));
+                        Fields { start: fde.initial_address(), end: fde.end_address(), lsda }
+                    };
+                    let Fields { start, end, lsda } = fields;
+                    self.records.push(Record { addr: record, code: Some(start) });
+                    if is_code(start) && end > start {
+                        self.frames.push(Frame { start, end, record, lsda: Some(lsda).filter(|&lsda| lsda != 0), cie });
+                    }
+                }
+            }
+            at = plain.end;
+        }
+        self.records.push(Record { addr: self.addr + at as u64, code: None });
+        Some(())
     }
 
     fn read_records(
@@ -137,6 +188,11 @@ impl<'d> Frames<'d> {
     /// Address range of the section.
     pub(crate) const fn range(&self) -> (u64, u64) {
         (self.addr, self.addr + self.size)
+    }
+
+    /// Whether code belongs to more than one frame.
+    pub(super) fn overlap(&self) -> bool {
+        self.frames.windows(2).any(|pair| matches!(pair, [a, b] if a.end > b.start))
     }
 
     /// Number of CIEs.
@@ -229,7 +285,7 @@ impl<'d> Frames<'d> {
                 };
                 rules = rules.wrapping_add(mix(rule_kind(kind, register.0), value));
             }
-            let digest = mix(head, rules).max(1);
+            let digest = mix(head, rules).clamp(1, AS_OLD - 1);
             if rows.get(first..).and_then(<[_]>::last).is_none_or(|last| last.1 != digest) {
                 rows.push((start, digest));
             }

@@ -19,38 +19,75 @@ pub(super) struct Rows {
     pub(super) broken: Option<u64>,
 }
 
-/// The rows of both files.
+/// A digest that stands for the rows of the old file at the same addresses.
+pub(super) const AS_OLD: u64 = u64::MAX;
+
+/// The rows of both files. Those of the new one refer to the old one's where they can.
 pub(super) fn of_both(old: Option<&Frames<'_>>, new: Option<&Frames<'_>>) -> (Rows, Rows) {
-    let twins = old.zip(new).map_or_else(Vec::new, |(old, new)| twins(old, new));
-    let mut rest: Vec<u32> = Vec::new();
-    let mut sources: Vec<Source> = Vec::with_capacity(twins.len());
-    for at in 0..new.map_or(0, |new| new.frames.len()) {
-        sources.push(match twins.get(at).copied().flatten() {
-            Some(twin) => Source::Old(twin),
-            None => Source::New(rest.len()),
-        });
-        if let Some(Source::New(_)) = sources.last() {
-            rest.push(u32::try_from(at).unwrap_or(u32::MAX));
-        }
-    }
+    let twins = match (old, new) {
+        (Some(old), Some(new)) => twins(old, new),
+        (_, new) => vec![None; new.map_or(0, |new| new.frames.len())],
+    };
+    let rest: Vec<usize> = (0..twins.len()).filter(|&at| twins.get(at).copied().flatten().is_none()).collect();
     let (old_runs, new_runs) = rayon::join(
         || old.map_or_else(Runs::default, |old| Runs::new(old, old.frames.len(), |at| at)),
-        || new.map_or_else(Runs::default, |new| Runs::new(new, rest.len(), |at| rest.get(at).map_or(usize::MAX, |&at| at as usize))),
+        || new.map_or_else(Runs::default, |new| Runs::new(new, rest.len(), |at| rest.get(at).copied().unwrap_or(usize::MAX))),
     );
+    let Some(new) = new else { return (merge((0..old_runs.count).map(|at| old_runs.get(at))), Rows::default()) };
+    // Where frames overlap, rows of one hide rows of another.
+    let is_simple = !old.is_some_and(Frames::overlap) && !new.overlap() && !old_runs.is_broken();
+    let sources = if is_simple { stretches(&twins, &new.frames) } else { one_by_one(&twins) };
     rayon::join(
         || merge((0..old_runs.count).map(|at| old_runs.get(at))),
         || {
-            merge(sources.iter().map(|source| match *source {
-                Source::Old(at) => old_runs.get(at as usize),
-                Source::New(at) => new_runs.get(at),
+            merge(sources.iter().map(|source| match source {
+                Source::AsOld(rows) => (&rows[..], None),
+                Source::Old(at) => old_runs.get(*at as usize),
+                Source::New(at) => new_runs.get(*at),
             }))
         },
     )
 }
 
-/// Which run gave the rows of a new frame.
-#[derive(Clone, Copy)]
+/// Where the rows of new frames come from: frames with the rows of old ones that follow each other in both files are
+/// one stretch, and so is what is between them.
+fn stretches(twins: &[Option<u32>], frames: &[Frame]) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    let (mut rest, mut last) = (0, None);
+    for (twin, frame) in twins.iter().zip(frames) {
+        match (twin, sources.last_mut()) {
+            (Some(twin), Some(Source::AsOld([_, end]))) if last == twin.checked_sub(1) => end.0 = frame.end,
+            (Some(_), _) => sources.push(Source::AsOld([(frame.start, AS_OLD), (frame.end, 0)])),
+            (None, _) => {
+                sources.push(Source::New(rest));
+                rest += 1;
+            }
+        }
+        last = *twin;
+    }
+    sources
+}
+
+/// The same frame by frame.
+fn one_by_one(twins: &[Option<u32>]) -> Vec<Source> {
+    let mut rest = 0;
+    let source = |twin: &Option<u32>| {
+        twin.map_or_else(
+            || {
+                rest += 1;
+                Source::New(rest - 1)
+            },
+            Source::Old,
+        )
+    };
+    twins.iter().map(source).collect()
+}
+
+/// What gave the rows of a new frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
+    /// The rows of old frames; these two stand for them.
+    AsOld([(u64, u64); 2]),
     /// That of this old frame.
     Old(u32),
     /// This one of the new file.
@@ -176,6 +213,11 @@ impl Runs {
         Self { count, chunks: (0..count.div_ceil(CHUNK)).into_par_iter().map(run).collect() }
     }
 
+    /// Whether the CFI of a frame could not be run.
+    fn is_broken(&self) -> bool {
+        self.chunks.iter().any(|chunk| chunk.frames.iter().any(|frame| frame.1.is_some()))
+    }
+
     /// The rows of frame `at` of those that were run, and its start if it is broken.
     fn get(&self, at: usize) -> (&[(u64, u64)], Option<u64>) {
         let Some(chunk) = self.chunks.get(at / CHUNK) else { return (&[], None) };
@@ -232,5 +274,16 @@ mod tests {
         // An address, or what may be one; expressions are not looked into.
         assert!(!are_alike(&[0x01, 2, 3, 4, 5], &[0x01, 2, 3, 4, 5]) && !are_alike(&[0x0f, 1, 0x30], &[0x0f, 1, 0x30, 0]));
         assert!(are_alike(&[0x0f, 2, 0x30, 0x31], &[0x0f, 2, 0x30, 0x31]));
+    }
+
+    #[test]
+    fn frames_that_follow_each_other_in_both_files_are_one_stretch() {
+        let frame = |start: u64, end: u64| Frame { start, end, record: 0, lsda: None, cie: 0 };
+        let frames = [frame(1, 5), frame(8, 9), frame(9, 12), frame(20, 30), frame(30, 31), frame(40, 50)];
+        let as_old = |start: u64, end: u64| Source::AsOld([(start, AS_OLD), (end, 0)]);
+        let sources = stretches(&[Some(0), Some(1), None, Some(2), Some(3), Some(5)], &frames);
+        // Old frame 4 stands between the last two.
+        assert_eq!(sources, [as_old(1, 9), Source::New(0), as_old(20, 31), as_old(40, 50)]);
+        assert_eq!(one_by_one(&[None, Some(7), None]), [Source::New(0), Source::Old(7), Source::New(1)]);
     }
 }

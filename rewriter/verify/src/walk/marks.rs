@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::{Context, Misfit, Walker};
+use crate::unwind::{new_row, old_row};
 
 impl Context<'_, '_> {
     /// Marks fixed code as if it had been walked. Gives its size.
@@ -67,17 +68,16 @@ impl Walker<'_, '_, '_> {
         }
         self.harvest.findings.checked.unwind_rows += 1;
         // An old instruction that stands where it stood was not added: padding that stayed.
-        let stayed = cx.claim.to_new(new) == new
-            && cx.old_code.contains(new)
+        let stayed = cx.old_code.contains(new)
+            && cx.claim.to_new(new) == new
             && self.same_bytes(new, new, usize::from(len))
-            && cx.old_tables.row(new) == cx.new_tables.row(new);
+            && new_row(cx, new, new) == Some(old_row(cx, new));
         if stayed {
             cx.glue_fits.insert(new);
             return;
         }
-        let row = cx.new_tables.row(new);
-        let last = cx.new_tables.row(new.saturating_add(u64::from(len.max(1)) - 1));
-        if row == last && (row == cx.old_tables.row(next) || row == cx.old_tables.row(before)) {
+        let row = new_row(cx, new, new.saturating_add(u64::from(len.max(1)) - 1));
+        if row.is_some_and(|row| row == old_row(cx, next) || row == old_row(cx, before)) {
             cx.glue_fits.insert(new);
         } else {
             self.harvest.misfits.push(Misfit { new, old: next });
