@@ -1,7 +1,7 @@
 //! Executable memory of both files, functions of the old one, and the map as a claim.
 
 use postlink_base::{AddressIndex, AddressMap, MapKind, MapRange};
-use postlink_image::{Image, elf};
+use postlink_image::{Image, Symbol, elf};
 use rayon::prelude::*;
 
 
@@ -250,17 +250,19 @@ impl Functions {
                 end = stop;
             }
         }
-        let mut extra = Vec::new();
+        let index = AddressIndex::new(&ranges, |range| range.0);
+        let uncovered = |symbol: Symbol| {
+            let at = index.upto(&ranges, |range| range.0, symbol.value);
+            let covered = at.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| symbol.value < range.1);
+            let next = ranges.get(at).map_or(u64::MAX, |range| range.0);
+            let end = symbol.value.saturating_add(symbol.size).min(next);
+            (!covered && code.contains(symbol.value)).then_some((symbol.value, end))
+        };
+        let mut extra: Vec<(u64, u64)> = Vec::new();
         for table in [image.symtab(), image.dynsym()].into_iter().flatten() {
-            for symbol in table.iter().filter(|symbol| symbol.is_function() && symbol.is_defined() && symbol.size > 0) {
-                let at = ranges.partition_point(|range| range.0 <= symbol.value);
-                let covered = at.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|range| symbol.value < range.1);
-                if covered || !code.contains(symbol.value) {
-                    continue;
-                }
-                let next = ranges.get(at).map_or(u64::MAX, |range| range.0);
-                extra.push((symbol.value, symbol.value.saturating_add(symbol.size).min(next)));
-            }
+            let symbols = (0..table.len()).into_par_iter().filter_map(|at| table.get(at));
+            let sized = symbols.filter(|symbol| symbol.is_function() && symbol.is_defined() && symbol.size > 0);
+            extra.par_extend(sized.filter_map(uncovered));
         }
         extra.sort_unstable();
         let mut end = 0;
@@ -278,6 +280,12 @@ impl Functions {
 
     pub(crate) fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges
+    }
+
+    /// Start of the first function behind `addr`, the highest address if there is none.
+    pub(crate) fn start_behind(&self, addr: u64) -> u64 {
+        let upto = self.index.upto(&self.ranges, |range| range.0, addr);
+        self.ranges.get(upto).map_or(u64::MAX, |range| range.0)
     }
 
     /// The extent that holds `addr`.

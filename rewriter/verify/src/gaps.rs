@@ -30,6 +30,23 @@ fn run(bytes: &[u8], byte: u8) -> usize {
     whole + bytes.iter().skip(whole).take_while(|&&other| other == byte).count()
 }
 
+/// Old code in parts for threads, cut where functions start.
+fn parts(cx: &Context<'_, '_>) -> Vec<(u64, u64)> {
+    let mut parts = Vec::new();
+    for (start, end) in cx.old_code.ranges() {
+        let mut at = start;
+        while at < end {
+            let next = cx.functions.start_behind(at.saturating_add(PART)).min(end);
+            parts.push((at, next));
+            at = next;
+        }
+    }
+    parts
+}
+
+/// Bytes of code that one thread looks through in one go, at least.
+const PART: u64 = 1 << 18;
+
 /// Walks what is left in and between functions. What cannot be matched instruction by instruction is
 /// taken for data: it must hold no relocated field and must have been kept byte for byte. `labels`
 /// are addresses that code uses as values; a stretch ends at each.
@@ -37,14 +54,17 @@ pub(crate) fn walk_rest(cx: &Context<'_, '_>, mut labels: Vec<u64>) -> Harvest {
     labels.par_sort_unstable();
     labels.dedup();
     let labels = labels.as_slice();
-    let mut stretches: Vec<(u64, u64)> = Vec::new();
-    for (start, end) in cx.old_code.ranges() {
-        let mut at = start;
-        while let Some(from) = cx.old_covered.next(at, end, false) {
-            at = cx.functions.extent(from).end.min(end);
-            stretches.push((from, at));
-        }
-    }
+    let stretches: Vec<(u64, u64)> = parts(cx)
+        .into_par_iter()
+        .flat_map_iter(|(start, end)| {
+            let mut at = start;
+            std::iter::from_fn(move || {
+                let from = cx.old_covered.next(at, end, false)?;
+                at = cx.functions.extent(from).end.min(end);
+                Some((from, at))
+            })
+        })
+        .collect();
     stretches
         .par_chunks(256)
         .fold(

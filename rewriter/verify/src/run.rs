@@ -113,12 +113,8 @@ fn examine(
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
     let ((roots, root_set), (functions, old_sets, new_sets)) = rayon::join(
         || {
-            let roots = roots::collect(old, &old_code, pointers, dynamic, starts, old_tables.landing_pads());
-            let root_set = set(&old_code);
-            for &root in &roots {
-                root_set.insert(root);
-            }
-            (roots, root_set)
+            let set = roots::collect(old, &old_code, pointers, dynamic, starts, old_tables.landing_pads());
+            (set.members(), set)
         },
         || {
             let functions = Functions::new(old, &old_code, &extents);

@@ -41,13 +41,27 @@ pub(crate) fn check_header(old: &Image<'_>, new: &Image<'_>, frames: &Frames<'_>
     let mut found = table.entries;
     found.sort_unstable();
     // Of several frames with one start, linkers keep one in the table.
-    let is_found = |start: u64| found.binary_search_by_key(&start, |entry| entry.0).is_ok();
+    let mut rest = found.as_slice();
+    let mut is_found = |start: u64| {
+        while let Some((_, behind)) = rest.split_first().filter(|(first, _)| first.0 < start) {
+            rest = behind;
+        }
+        rest.first().is_some_and(|first| first.0 == start)
+    };
     if let Some(missing) = frames.frames.iter().find(|frame| !is_found(frame.start)) {
         fail("eh-frame-hdr-entry", format!("{:#x}", missing.start), String::new(), "a frame is missing from the search table");
     }
     let records = &frames.records;
-    let stray = found.iter().find(|entry| {
-        !records.binary_search_by_key(&entry.1, |record| record.addr).is_ok_and(|at| {
+    let mut known = frames.frames.as_slice();
+    let mut is_known = |entry: (u64, u64)| {
+        while let Some((_, behind)) = known.split_first().filter(|(first, _)| (first.start, first.record) < entry) {
+            known = behind;
+        }
+        known.first().is_some_and(|first| (first.start, first.record) == entry)
+    };
+    // Frames of discarded code are in the table as well.
+    let stray = found.iter().find(|&&entry| {
+        !is_known(entry) && !records.binary_search_by_key(&entry.1, |record| record.addr).is_ok_and(|at| {
             records.get(at).is_some_and(|record| record.code == Some(entry.0))
         })
     });
