@@ -4,6 +4,8 @@ use postlink_base::{AddressIndex, AddressMap, MapKind, MapRange};
 use postlink_image::{Image, Symbol, elf};
 use rayon::prelude::*;
 
+use crate::fixed::Places;
+
 
 /// Executable memory of one file: disjoint regions with their bytes, sorted by address.
 pub(crate) struct CodeView<'d> {
@@ -78,6 +80,8 @@ pub(crate) struct Piece {
     pub(crate) is_point: bool,
     /// The stretch did not move.
     pub(crate) is_same: bool,
+    /// Number of the first range of the map that ends behind it, or that it is.
+    range: usize,
 }
 
 impl Piece {
@@ -91,7 +95,7 @@ impl Piece {
         addr >= self.start && addr < self.end
     }
     pub(crate) const fn nothing() -> Self {
-        Self { start: 0, end: 0, new: 0, is_point: false, is_same: true }
+        Self { start: 0, end: 0, new: 0, is_point: false, is_same: true, range: 0 }
     }
 }
 
@@ -99,12 +103,17 @@ impl Piece {
 pub(crate) struct Claim<'m> {
     ranges: &'m [MapRange],
     index: AddressIndex,
+    /// Where something moved, coarsely; `None` if most did.
+    places: Option<Places>,
 }
 
 impl<'m> Claim<'m> {
     pub(crate) fn new(map: &'m AddressMap) -> Self {
         let ranges = map.ranges();
-        Self { ranges, index: AddressIndex::new(ranges, |range| range.old.raw()) }
+        let moved: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
+        let span = ranges.first().zip(ranges.last()).map_or(0, |(first, last)| last.old_end().raw() - first.old.raw());
+        let places = if moved < span / 2 { Places::new(ranges, std::iter::empty()) } else { None };
+        Self { ranges, index: AddressIndex::new(ranges, |range| range.old.raw()), places }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -148,19 +157,33 @@ impl<'m> Claim<'m> {
                 new: range.new.raw(),
                 is_point: range.kind == MapKind::Point,
                 is_same: false,
+                range: next,
             },
             following => {
                 let start = next.checked_sub(1).and_then(|at| self.ranges.get(at)).map_or(0, |range| range.old_end().raw());
                 let end = following.map_or(u64::MAX, |range| range.old.raw());
-                Piece { start, end, new: start, is_point: false, is_same: true }
+                Piece { start, end, new: start, is_point: false, is_same: true, range: next }
             }
         }
+    }
+
+    /// The piece behind `piece`, which is one of this map.
+    pub(crate) fn behind(&self, piece: &Piece) -> Piece {
+        self.piece_at(piece.end, piece.range + usize::from(!piece.is_same))
+    }
+
+    /// False only if `old` did not move.
+    #[inline]
+    pub(crate) fn may_move(&self, old: u64) -> bool {
+        let is_within = self.ranges.first().is_some_and(|first| old >= first.old.raw())
+            && self.ranges.last().is_some_and(|last| old < last.old_end().raw());
+        is_within && self.places.as_ref().is_none_or(|places| places.may_hold(old))
     }
 
     /// The claimed new address of `old`.
     #[inline]
     pub(crate) fn to_new(&self, old: u64) -> u64 {
-        self.piece(old).new_of(old)
+        if self.may_move(old) { self.piece(old).new_of(old) } else { old }
     }
 }
 
@@ -331,7 +354,9 @@ mod tests {
             for _ in 0..50 {
                 let at = 0x3f_ff00 + u.int_in_range(0..=60_000u64)?;
                 assert_eq!(claim.to_new(at), map.to_new(OldAddr::new(at)).raw());
-                assert!(claim.piece(at).contains(at));
+                let piece = claim.piece(at);
+                assert!(piece.contains(at) && (piece.is_same || claim.may_move(at)));
+                assert!(piece.end == u64::MAX || claim.behind(&piece) == claim.piece(piece.end));
                 let mut reached = at;
                 for piece in claim.pieces(at, at + 3000) {
                     assert_eq!(piece, claim.piece(reached));

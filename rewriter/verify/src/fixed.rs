@@ -132,13 +132,20 @@ fn is_same(cx: &Context<'_, '_>, stretch: &Stretch) -> bool {
 
 /// All old code, cut at the bounds of functions.
 fn stretches(cx: &Context<'_, '_>) -> Vec<Stretch> {
-    let mut all = Vec::with_capacity(cx.functions.ranges().len() * 2);
+    let functions = cx.functions.ranges();
+    let mut all = Vec::with_capacity(functions.len() * 2);
     for (start, end) in cx.old_code.ranges() {
         let mut at = start;
+        let mut upto = functions.partition_point(|function| function.0 <= start);
         while at < end {
-            let extent = cx.functions.extent(at);
-            let stop = extent.end.min(end);
-            all.push(Stretch { start: at, end: stop, is_function: extent.is_function && extent.start == at });
+            while functions.get(upto).is_some_and(|function| function.0 <= at) {
+                upto += 1;
+            }
+            let holds = |function: &&(u64, u64)| at < function.1;
+            let function = upto.checked_sub(1).and_then(|before| functions.get(before)).filter(holds);
+            let next = || functions.get(upto).map_or(u64::MAX, |function| function.0);
+            let stop = function.map_or_else(next, |function| function.1).min(end);
+            all.push(Stretch { start: at, end: stop, is_function: function.is_some_and(|function| function.0 == at) });
             at = stop;
         }
     }

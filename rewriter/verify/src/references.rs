@@ -84,9 +84,11 @@ impl<'a, 'm> References<'a, 'm> {
     /// The address in the new file that stands for `old`.
     #[inline]
     pub(crate) fn expected(&self, old: u64) -> u64 {
-        let piece = self.claim.piece(old);
-        if !piece.is_same {
-            return piece.new_of(old);
+        if self.claim.may_move(old) {
+            let piece = self.claim.piece(old);
+            if !piece.is_same {
+                return piece.new_of(old);
+            }
         }
         if let Some(moved) = self.moved.iter().find(|moved| old >= moved.start && old < moved.end) {
             return old - moved.start + moved.new;

@@ -91,6 +91,9 @@ pub(crate) struct StaticRelocations {
 /// Relocations above this address are of no file that can be loaded; keeps [`Field`] exact.
 const ADDR_MAX: u64 = 1 << 60;
 
+/// So many fields are looked at one by one.
+const NEAR: usize = 16;
+
 impl StaticRelocations {
     /// Reads the tables that `--emit-relocs` left.
     pub(crate) fn read(image: &Image<'_>) -> Self {
@@ -161,6 +164,20 @@ impl StaticRelocations {
     #[inline]
     pub(crate) fn fields_before(&self, addr: u64) -> usize {
         self.index.before(&self.fields, |field| field.addr(), addr)
+    }
+
+    /// The same, when the number is known for an address nearby.
+    #[inline]
+    pub(crate) fn fields_before_near(&self, known: usize, addr: u64) -> usize {
+        let is_before = |at: usize| self.fields.get(at).is_some_and(|field| field.addr() < addr);
+        let mut at = known;
+        if at.checked_sub(1).is_none_or(is_before) && !is_before(at.saturating_add(NEAR)) {
+            while is_before(at) {
+                at += 1;
+            }
+            return at;
+        }
+        self.fields_before(addr)
     }
 
     /// `is_place` tells whether the symbol is a place in this file, not a number or another file's.

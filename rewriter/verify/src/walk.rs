@@ -143,7 +143,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         self.stack.push(root);
         while let Some(start) = self.stack.pop() {
             if !self.cx.visited.contains(start) {
-                self.field = self.cx.relocations.fields_before(start);
+                self.field = self.cx.relocations.fields_before_near(self.field, start);
                 self.straight(start);
                 self.flush();
             }
@@ -156,7 +156,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         loop {
             let Some(bytes) = self.cx.old_code.from(old) else { return };
             if !self.piece.contains(old) {
-                self.piece = self.cx.claim.piece(old);
+                self.piece = self.piece_of(old);
             }
             if !self.extent.contains(old) {
                 self.extent = self.cx.functions.extent(old);
@@ -173,14 +173,15 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
                 }
                 Flow::Jump(target) if self.cx.old_code.contains(target) => {
                     self.stutter(old, target, &decoded);
-                    // Jumps of code that is not walked may close a loop.
-                    if target <= old || self.cx.fixed.contains(target) {
+                    // Jumps of code that is not walked may close a loop. No function is walked in part.
+                    let is_inside = self.extent.is_function && self.extent.contains(target);
+                    if target <= old || !is_inside && self.cx.fixed.contains(target) {
                         self.check_divergence(old);
                     }
                     if self.cx.roots.contains(target) {
                         return;
                     }
-                    self.field = self.cx.relocations.fields_before(target);
+                    self.field = self.cx.relocations.fields_before_near(self.field, target);
                     target
                 }
                 _ => match self.instruction(old, bytes, &decoded) {
@@ -191,11 +192,24 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         }
     }
 
+    /// The piece that holds `old`, often the one at hand or the next one.
+    fn piece_of(&self, old: u64) -> Piece {
+        let Self { cx, piece, .. } = self;
+        let behind = || Some(cx.claim.behind(piece)).filter(|_| old == piece.end && old > 0);
+        if piece.contains(old) { *piece } else { behind().unwrap_or_else(|| cx.claim.piece(old)) }
+    }
+
+    /// The claimed new address of `old`.
+    fn to_new(&self, old: u64) -> u64 {
+        let Self { cx, piece, .. } = self;
+        if piece.contains(old) || old == piece.end { self.piece_of(old).new_of(old) } else { cx.claim.to_new(old) }
+    }
+
     /// A NOP or jump from `old` to `next`: the new code must get from the one place to the other
     /// without doing anything.
     fn stutter(&mut self, old: u64, next: u64, decoded: &Decoded) {
         let new = self.piece.new_of(old);
-        let expected = self.cx.claim.to_new(next);
+        let expected = self.to_new(next);
         if new == expected {
             return;
         }

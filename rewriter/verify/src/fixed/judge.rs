@@ -2,6 +2,7 @@
 
 use super::places::{Places, TAIL_MAX};
 use super::witness::{Witness, Witnesses};
+use crate::code::Piece;
 use crate::relocations::FieldKind;
 use crate::walk::{Context, little};
 
@@ -12,6 +13,10 @@ pub(super) struct Judge<'c, 'a, 'd> {
     /// Stretches between functions that differ; `places` has them.
     changed: &'c [(u64, u64)],
     witnesses: &'c Witnesses<'d>,
+    /// The piece of the map that the last stretch was in.
+    piece: Piece,
+    /// A relocated field at or behind the last stretch.
+    field: usize,
     /// End of the last field that was found right as an operand.
     patched: usize,
     /// Fields that were compared.
@@ -121,7 +126,7 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         (places, changed): (&'c Places, &'c [(u64, u64)]),
         witnesses: &'c Witnesses<'d>,
     ) -> Self {
-        Self { cx, places, changed, witnesses, patched: 0, operands: 0, taken: Vec::new() }
+        Self { cx, places, changed, witnesses, piece: Piece::nothing(), field: 0, patched: 0, operands: 0, taken: Vec::new() }
     }
 
     /// Whether the stretch did not move, and all that may be an operand in it leads to the mapped place.
@@ -137,8 +142,10 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
 
     fn look(&mut self, start: u64, end: u64) -> bool {
         let cx = self.cx;
-        let piece = cx.claim.piece(start);
-        if !piece.is_same || piece.end < end {
+        if !self.piece.contains(start) {
+            self.piece = cx.claim.piece(start);
+        }
+        if !self.piece.is_same || self.piece.end < end {
             return false;
         }
         let Some(old) = cx.old_code.from(start) else { return false };
@@ -290,11 +297,11 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
     }
 
     /// Whether no field with the relocation of an absolute address keeps the address of what moved.
-    fn are_absolute_clean(&self, pair: Pair<'_>) -> bool {
+    fn are_absolute_clean(&mut self, pair: Pair<'_>) -> bool {
         let fields = &self.cx.relocations.fields;
         let end = pair.start + pair.old.len() as u64;
-        let from = if fields.is_empty() { 0 } else { self.cx.relocations.fields_before(pair.start) };
-        let here = fields.get(from..).unwrap_or(&[]).iter().take_while(|field| field.addr() < end);
+        self.field = self.cx.relocations.fields_before_near(self.field, pair.start);
+        let here = fields.get(self.field..).unwrap_or(&[]).iter().take_while(|field| field.addr() < end);
         here.into_iter().all(|field| {
             let at = usize::try_from(field.addr() - pair.start).unwrap_or(usize::MAX);
             let width = field.kind().width();

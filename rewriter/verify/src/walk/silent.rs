@@ -48,7 +48,7 @@ impl Walker<'_, '_, '_> {
     /// Whether the new code at `new` leads, without doing anything, to where the map says that the
     /// old code at `old` went. `before` is the old instruction that leads there.
     pub(super) fn leads(&mut self, old: u64, new: u64, before: u64) -> bool {
-        let claimed = self.cx.claim.to_new(old);
+        let claimed = self.to_new(old);
         if claimed == new {
             return true;
         }
