@@ -180,6 +180,11 @@ impl<'m> Claim<'m> {
         is_within && self.places.as_ref().is_none_or(|places| places.may_hold(old))
     }
 
+    /// True only if nothing in `from..to` moved.
+    pub(crate) fn stays(&self, from: u64, to: u64) -> bool {
+        self.places.as_ref().is_some_and(|places| !places.may_hold_any(from, to))
+    }
+
     /// The claimed new address of `old`.
     #[inline]
     pub(crate) fn to_new(&self, old: u64) -> u64 {
@@ -356,6 +361,8 @@ mod tests {
                 assert_eq!(claim.to_new(at), map.to_new(OldAddr::new(at)).raw());
                 let piece = claim.piece(at);
                 assert!(piece.contains(at) && (piece.is_same || claim.may_move(at)));
+                    let (from, to) = (at, at + u.int_in_range(0..=900u64)?);
+                assert!(!claim.stays(from, to) || piece.is_same && piece.end >= to);
                 assert!(piece.end == u64::MAX || claim.behind(&piece) == claim.piece(piece.end));
                 let mut reached = at;
                 for piece in claim.pieces(at, at + 3000) {

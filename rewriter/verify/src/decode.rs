@@ -94,10 +94,20 @@ impl Eyes {
     /// Decodes the first instruction of `bytes`, which stands at `addr`.
     #[inline]
     pub(crate) fn decode(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
-        let Some(whole) = bytes.first_chunk::<16>() else { return self.plain.decode(bytes, addr) };
+        let Some(whole) = bytes.first_chunk::<16>() else { return self.decode_short(bytes, addr) };
         match self.heads.form(whole) {
             Some(form) => Ok(form.read(whole, addr)),
             None => self.learn(whole, addr),
+        }
+    }
+
+    /// The same for bytes behind which there are no others: what is in them does not depend on those.
+    fn decode_short(&mut self, bytes: &[u8], addr: u64) -> Result<Decoded, Undecodable> {
+        let mut whole = [0u8; 16];
+        whole.iter_mut().zip(bytes).for_each(|(byte, known)| *byte = *known);
+        match self.decode(&whole, addr) {
+            Ok(decoded) if usize::from(decoded.len) <= bytes.len() => Ok(decoded),
+            _ => self.plain.decode(bytes, addr),
         }
     }
 

@@ -171,7 +171,8 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             while let Some(rest) = bytes.get(here..).filter(|rest| !rest.is_empty()) {
                 let addr = from + here as u64;
                 let unchanged = if cx.claim.piece(addr).is_same { unchanged(cx, addr, rest) } else { 0 };
-                let step = unchanged.max(padding(rest, &mut eyes, false)).max(entry_jump(cx, addr, rest, &mut eyes));
+                let others = |eyes: &mut Eyes| padding(rest, eyes, false).max(entry_jump(cx, addr, rest, eyes));
+                let step = if unchanged < rest.len() { unchanged.max(others(&mut eyes)) } else { unchanged };
                 if step > 0 {
                     here += step;
                     continue;

@@ -74,6 +74,9 @@ fn size_fits(cx: &Context<'_, '_>, old: &Symbol, new: &Symbol, others: Option<&d
         return old.size == new.size;
     }
     let end = old.value.saturating_add(old.size);
+    if cx.claim.stays(old.value, end) {
+        return new.size == old.size;
+    }
     let first = cx.claim.piece(old.value);
     if !first.is_point && first.end >= end {
         // A function that fell through into the next one ends with a jump now.

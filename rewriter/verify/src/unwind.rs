@@ -122,6 +122,10 @@ struct Copied {
 fn unmoved(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
     let mut all = Vec::new();
     for &(start, end) in functions.ranges() {
+        if claim.stays(start, end) {
+            all.push(Copied { old: start, new: start, len: end - start });
+            continue;
+        }
         for piece in claim.pieces(start, end).filter(|piece| piece.is_same) {
             let (from, to) = (piece.start.max(start), piece.end.min(end));
             all.push(Copied { old: from, new: from, len: to - from });

@@ -325,6 +325,8 @@ mod tests {
             // The first time may teach the head, the second time must use it alike, with other bytes behind.
             assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
             assert_eq!(eyes.decode(&bytes, addr), plain, "{bytes:02x?}");
+            let cut = (choice >> 60) as usize;
+            assert_eq!(eyes.decode(&bytes[..cut], addr), eyes.plain.decode(&bytes[..cut], addr), "{:02x?}", &bytes[..cut]);
             let all = bytes.first_chunk::<16>().unwrap();
             if let (Some(_), Some(head)) = (eyes.heads.form(all), super::Head::of(all)) {
                 by_head += 1;

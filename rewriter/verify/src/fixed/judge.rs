@@ -1,7 +1,7 @@
 //! Whether a stretch of code is the same program in both files, whatever its instructions are.
 
 use super::places::{Places, TAIL_MAX};
-use super::witness::{Witness, Witnesses};
+use super::witness::{Near, Witness, Witnesses};
 use crate::code::Piece;
 use crate::relocations::FieldKind;
 use crate::walk::{Context, little};
@@ -15,6 +15,8 @@ pub(super) struct Judge<'c, 'a, 'd> {
     witnesses: &'c Witnesses<'d>,
     /// The piece of the map that the last stretch was in.
     piece: Piece,
+    /// Where relocations were looked for last.
+    near: Near,
     /// A relocated field at or behind the last stretch.
     field: usize,
     /// End of the last field that was found right as an operand.
@@ -121,12 +123,12 @@ fn positions(mut marks: u64) -> impl Iterator<Item = usize> {
 }
 
 impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
-    pub(super) const fn new(
+    pub(super) fn new(
         cx: &'c Context<'a, 'd>,
         (places, changed): (&'c Places, &'c [(u64, u64)]),
         witnesses: &'c Witnesses<'d>,
     ) -> Self {
-        Self { cx, places, changed, witnesses, piece: Piece::nothing(), field: 0, patched: 0, operands: 0, taken: Vec::new() }
+        Self { cx, places, changed, witnesses, piece: Piece::nothing(), near: Near::default(), field: 0, patched: 0, operands: 0, taken: Vec::new() }
     }
 
     /// Whether the stretch did not move, and all that may be an operand in it leads to the mapped place.
@@ -212,7 +214,7 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
             return true;
         }
         let field = pair.start + at as u64 + 1;
-        let found = self.witnesses.within(field, field + 4, |witness| holds(pair, witness));
+        let found = self.witnesses.within(&mut self.near, field, field + 4, |witness| holds(pair, witness));
         match found.only() {
             Some(witness) if witness.addr == field && witness.is_relative => {
                 let is_right = self.is_patched(pair, &witness);
@@ -252,7 +254,7 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
                 continue;
             }
             let addr = pair.start + (at + byte) as u64;
-            let witness = self.witnesses.within(addr, addr + 1, |witness| holds(pair, witness)).only()?;
+            let witness = self.witnesses.within(&mut self.near, addr, addr + 1, |witness| holds(pair, witness)).only()?;
             let is_right = if witness.is_relative { self.is_patched(pair, &witness) } else { self.is_mapped(pair, &witness) };
             if !is_right {
                 return None;

@@ -57,14 +57,18 @@ impl Places {
 
     /// False only if nothing between `from` and `to` moved.
     pub(crate) fn may_hold_any(&self, from: u64, to: u64) -> bool {
-        let mut at = from;
-        while at < to {
-            if self.may_hold(at) {
+        let from = from.max(self.low);
+        let grain = |addr: u64| addr.saturating_sub(self.low) >> GRAIN;
+        let (mut at, last) = (grain(from), grain(to).min((self.bits.len() as u64 * 64).saturating_sub(1)));
+        while from <= to && at <= last {
+            let room = (64 - at % 64).min(last - at + 1);
+            let mask = (u64::MAX >> (64 - room)) << (at % 64);
+            if self.bits.get((at / 64) as usize).is_some_and(|word| word & mask != 0) {
                 return true;
             }
-            at += 1 << GRAIN;
+            at += room;
         }
-        self.may_hold(to)
+        false
     }
 }
 

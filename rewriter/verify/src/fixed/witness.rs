@@ -31,6 +31,36 @@ struct Run<'d> {
     high: u64,
 }
 
+/// For each run, a place in it.
+#[derive(Default)]
+pub(super) struct Near(Vec<usize>);
+
+impl Run<'_> {
+    /// Index of the first relocation whose address is not below `addr`, looked for from `near` on.
+    fn before(&self, addr: u64, near: usize) -> usize {
+        let is_before = |at: usize| self.table.get(at).is_some_and(|relocation| relocation.offset < addr);
+        let (mut low, mut high) = (self.from, self.to);
+        if near > low && near < high && is_before(near - 1) {
+            let mut step = 1;
+            low = near;
+            while low + step < self.to && is_before(low + step) {
+                low += step;
+                step *= 2;
+            }
+            high = (low + step).min(self.to);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if is_before(middle) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
+
 const RUNS_MAX: usize = 200;
 const CHUNK: usize = 1 << 14;
 
@@ -69,19 +99,15 @@ impl<'d> Witnesses<'d> {
 
     /// The fields that hold a byte of `from..to` and that hold what their relocation says; `holds` tells
     /// whether the old file has that value in a field.
-    pub(super) fn within(&self, from: u64, to: u64, holds: impl Fn(&Witness) -> bool) -> Found {
+    ///
+    /// `near` is where the last search ended, which spares most of one for an address behind it.
+    pub(super) fn within(&self, near: &mut Near, from: u64, to: u64, holds: impl Fn(&Witness) -> bool) -> Found {
         let mut found = Found { one: None, count: 0 };
         let first = from.saturating_sub(WIDTH_MAX - 1);
-        for run in self.runs.iter().filter(|run| run.low < to && run.high >= first) {
-            let (mut low, mut high) = (run.from, run.to);
-            while low < high {
-                let middle = low.midpoint(high);
-                if run.table.get(middle).is_some_and(|relocation| relocation.offset < first) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
-            }
+        near.0.resize(self.runs.len(), 0);
+        for (run, near) in self.runs.iter().zip(&mut near.0).filter(|(run, _)| run.low < to && run.high >= first) {
+            let low = run.before(first, *near);
+            *near = low;
             for index in low..run.to {
                 let Some(relocation) = run.table.get(index).filter(|relocation| relocation.offset < to) else { break };
                 let (width, is_relative) = match relocation.kind {
