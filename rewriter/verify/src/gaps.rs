@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::bits::AddressSet;
 use crate::code::Landed;
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
@@ -44,6 +45,21 @@ fn parts(cx: &Context<'_, '_>) -> Vec<(u64, u64)> {
     parts
 }
 
+/// `ranges` in parts for threads, cut at members of `set`: whatever is outside of it is whole.
+fn parts_at(set: &AddressSet, ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut parts = Vec::new();
+    for (start, end) in ranges {
+        let mut at = start;
+        while at < end {
+            let behind = at.saturating_add(PART).min(end);
+            let next = set.next(behind, end, true).unwrap_or(end);
+            parts.push((at, next));
+            at = next;
+        }
+    }
+    parts
+}
+
 /// Bytes of code that one thread looks through in one go, at least.
 const PART: u64 = 1 << 18;
 
@@ -68,26 +84,26 @@ pub(crate) fn walk_rest(cx: &Context<'_, '_>, mut labels: Vec<u64>) -> Harvest {
     stretches
         .par_chunks(256)
         .fold(
-            || (Walker::new(cx), Eyes::new()),
-            |(mut walker, mut eyes), stretches| {
+            || Walker::new(cx),
+            |mut walker, stretches| {
                 for &(start, end) in stretches {
-                    walk_stretch(cx, &mut walker, &mut eyes, labels, (start, end));
+                    walk_stretch(cx, &mut walker, labels, (start, end));
                 }
-                (walker, eyes)
+                walker
             },
         )
-        .map(|(walker, _)| walker.harvest)
+        .map(|walker| walker.harvest)
         .reduce(Harvest::default, Harvest::merge)
 }
 
-fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, eyes: &mut Eyes, labels: &[u64], (start, end): (u64, u64)) {
+fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, labels: &[u64], (start, end): (u64, u64)) {
     let mut at = start;
     while let Some(from) = cx.old_covered.next(at, end, false) {
         let to = cx.old_covered.next(from, end, true).unwrap_or(end);
         let label = labels.get(labels.partition_point(|&label| label <= from)).copied().unwrap_or(u64::MAX);
         let to = to.min(label);
         let Some(bytes) = cx.old_code.from(from).and_then(|bytes| bytes.get(..usize::try_from(to - from).ok()?)) else { return };
-        let skipped = padding(bytes, eyes, !cx.functions.extent(from).is_function);
+        let skipped = padding(bytes, &mut walker.eyes, !cx.functions.extent(from).is_function);
         if skipped > 0 {
             at = from + skipped as u64;
             continue;
@@ -150,13 +166,13 @@ fn mark_new(cx: &Context<'_, '_>, from: u64, to: u64) {
 /// P7: executable bytes of the new file that are not part of live code must be traps, padding, or
 /// the jump at the old entry of a function that moved.
 pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
-    let mut eyes = Eyes::new();
     let regions: Vec<(u64, u64)> = if cx.new.sections().is_empty() {
         cx.new_code.ranges().collect()
     } else {
         cx.new.exec_ranges().iter().map(|&(start, end, _)| (start, end)).collect()
     };
-    for (start, end) in regions {
+    let check = |&(start, end): &(u64, u64)| {
+        let (mut findings, mut eyes) = (Findings::default(), Eyes::new());
         let mut at = start;
         while at < end {
             let Some(from) = cx.new_live.next(at, end, false) else { break };
@@ -184,7 +200,10 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             }
             at = to;
         }
-    }
+        findings
+    };
+    let found: Vec<Findings> = parts_at(&cx.new_live, regions.into_iter()).par_iter().map(check).collect();
+    found.into_iter().for_each(|found| findings.merge(found));
 }
 
 /// Bytes that are what they were in the old file: padding or data between functions that stayed. All
@@ -212,9 +231,9 @@ fn entry_jump(cx: &Context<'_, '_>, addr: u64, bytes: &[u8], eyes: &mut Eyes) ->
 /// Old bytes outside of the map that belong to no instruction: padding may be reused, anything else
 /// (constants among code) must be what it was. Gives the padding in functions that is not.
 pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) -> Vec<(u64, u64)> {
-    let mut eyes = Eyes::new();
-    let mut reused = Vec::new();
-    for (start, end) in cx.old_code.ranges() {
+    let check = |&(start, end): &(u64, u64)| {
+        let (mut findings, mut reused) = (Findings::default(), Vec::new());
+        let mut eyes = Eyes::new();
         let mut at = start;
         while let Some(from) = cx.old_covered.next(at, end, false) {
             let piece = cx.claim.piece(from);
@@ -238,6 +257,13 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) -> V
                 mark_new(cx, from, to);
             }
         }
+        (findings, reused)
+    };
+    let found: Vec<(Findings, Vec<(u64, u64)>)> = parts_at(&cx.old_covered, cx.old_code.ranges()).par_iter().map(check).collect();
+    let mut reused = Vec::new();
+    for (found, more) in found {
+        findings.merge(found);
+        reused.extend(more);
     }
     reused
 }

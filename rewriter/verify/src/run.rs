@@ -158,7 +158,6 @@ fn examine(
 
     // P2 and P3.
     let span = trace_span!("data").entered();
-    let mut walker = Walker::new(&cx);
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
     explained.extend(pointers::check(new, pointers, &cx.references, &mut findings));
@@ -189,6 +188,7 @@ fn examine(
     // P4.
     let span = trace_span!("unwind").entered();
     let pads = unwind::check(&cx, &mut findings);
+    let mut walker = Walker::new(&cx);
     for (old_pad, new_pad) in pads {
         if !walker.leads_to(old_pad, new_pad) {
             findings.violate(Obligation::Unwinding, || {

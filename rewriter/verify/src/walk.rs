@@ -101,7 +101,7 @@ impl Harvest {
 /// One thread's walk.
 pub(crate) struct Walker<'c, 'a, 'd> {
     cx: &'c Context<'a, 'd>,
-    eyes: Eyes,
+    pub(crate) eyes: Eyes,
     pub(crate) harvest: Harvest,
     stack: Vec<u64>,
     piece: Piece,
