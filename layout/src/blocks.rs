@@ -1,6 +1,7 @@
 //! The order of the blocks of one function.
 
 pub(crate) mod ext_tsp;
+mod inside;
 mod merge;
 mod units;
 

@@ -113,6 +113,9 @@ pub(crate) trait Objective {
     /// direction, at least one). `None` if they had better stay apart, or no merge gains more than
     /// [`GAIN_MIN`]. Must not depend on which of the two is called `a`.
     fn best_merge(&mut self, chains: &Chains, a: u32, b: u32, between: &[u32]) -> Option<Merge>;
+
+    /// The chains `into` and `from` have become one, `into`.
+    fn merged(&mut self, _into: u32, _from: u32) {}
 }
 
 /// Two adjacent chains.
@@ -241,8 +244,9 @@ impl<'a> Chains<'a> {
                 }
             }
             if let Some(merge) = merge {
-                let chain = self.merge(candidate.id, merge, nodes_max);
-                self.refresh(chain, objective);
+                let (into, from) = self.merge(candidate.id, merge, nodes_max);
+                objective.merged(into, from);
+                self.refresh(into, objective);
             }
         }
     }
@@ -281,11 +285,11 @@ impl<'a> Chains<'a> {
         });
     }
 
-    /// Carries out `merge` of the chains of `pair`, and returns the id of the result.
+    /// Carries out `merge` of the chains of `pair`, and returns the id of the result and the one that is gone.
     ///
     /// Neighbours with which it could grow beyond `nodes_max` cease to be neighbours: chains never
     /// shrink.
-    fn merge(&mut self, pair: u32, merge: Merge, nodes_max: usize) -> u32 {
+    fn merge(&mut self, pair: u32, merge: Merge, nodes_max: usize) -> (u32, u32) {
         let nodes = self.joined(merge);
         // The id of the result is the one with more neighbours: theirs need not be told.
         let Pair { a, b, .. } = self.pairs[pair as usize];
@@ -327,7 +331,7 @@ impl<'a> Chains<'a> {
         for (other, moved) in moved {
             self.adopt(into, from, other, moved);
         }
-        into
+        (into, from)
     }
 
     /// Makes `other` forget its neighbour `chain`, and their pair.

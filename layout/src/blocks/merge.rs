@@ -15,8 +15,9 @@
 //! chooses the cut; the gain of the chosen merge is then summed directly over the jumps that change.
 
 use super::ext_tsp::ExtTspParams;
+use super::inside::Insides;
 use super::units::Units;
-use crate::chains::{Arc, Chains, GAIN_MIN, Join, Merge, Objective, Place};
+use crate::chains::{Arc, Chains, GAIN_MIN, Join, Merge, Objective};
 
 /// Cuts times between jumps that one evaluation may try. A pair that exceeds it (a dense graph) is
 /// tried at the cuts of its [`NEAR_CUTS_MAX`] most executed jumps only.
@@ -33,10 +34,9 @@ pub(super) struct BlockObjective<'a> {
     steps_max: u64,
     between: Vec<Between>,
     cuts: Vec<u32>,
-    /// Gain inside X of inserting something before unit `i`; one longer than X.
+    /// Gain inside X of inserting Y before unit `i`; one longer than X.
     insert_gain: Vec<f64>,
-    /// Gain inside X of rotating it so that unit `i` comes first; one longer than X.
-    rotate_gain: Vec<f64>,
+    inside: Insides,
 }
 
 /// A jump between X and Y; offsets are from the starts of their chains.
@@ -98,22 +98,13 @@ impl<'a> BlockObjective<'a> {
             between: Vec::new(),
             cuts: Vec::new(),
             insert_gain: Vec::new(),
-            rotate_gain: Vec::new(),
+            inside: Insides::new(units.nodes.len()),
         }
     }
 
     /// Steps of the inner loops so far.
     pub(super) fn steps(&self) -> u64 {
         self.steps
-    }
-
-    fn value(&self, arc: u32, src_end: u64, dst_start: u64) -> f64 {
-        self.params.jump_value(
-            self.units.arc_conditional[arc as usize],
-            self.units.arc_counts[arc as usize],
-            src_end,
-            dst_start,
-        )
     }
 
     /// The best merge with the roles fixed.
@@ -133,28 +124,40 @@ impl<'a> BlockObjective<'a> {
         if roles.allows(Join::Append) {
             best.gain = best.gain.max(self.between_value(roles, Join::Append, 0));
         }
-        let between_most = self.between_most(roles);
-        let rotates = roles.allows(Join::RotateAfter { at: 0 }) || roles.allows(Join::RotateBefore { at: 0 });
-        // Inserting gains nothing inside X.
-        let cuts_may_gain = rotates || between_most > best.gain + GAIN_MIN;
+        let between_most = self.between_most(chains, roles);
+        // Inserting gains nothing inside X, and rotating there no more than at the best cut: without a chance to gain more
+        // than by appending, nothing is summed.
+        let inserts = roles.allows(Join::Insert { at: 0 }) && between_most > best.gain + GAIN_MIN;
+        let rotates = (roles.allows(Join::RotateAfter { at: 0 }) || roles.allows(Join::RotateBefore { at: 0 }))
+            && self.rotating_may_gain(chains, roles, between_most, best.gain);
         self.cuts.clear();
-        if cuts_may_gain {
+        if inserts || rotates {
             self.choose_cuts(chains, roles);
         }
         let mut cut_gain_best = best.gain;
         let mut cut_best = None;
         if !self.cuts.is_empty() {
-            self.sum_inner(chains, roles);
+            let units = chains.chain(roles.x).nodes.len();
+            let inside = self.inside.of(self.params, self.units, chains, roles.x);
+            self.steps += units as u64 + inside.len();
+            if inserts {
+                inside.sum_inserted(self.params, units, roles.y_bytes, &mut self.insert_gain);
+            }
             let cuts = std::mem::take(&mut self.cuts);
             for &at in &cuts {
-                let inserted = (Join::Insert { at }, self.insert_gain[at as usize]);
-                let rotated = self.rotate_gain[at as usize];
-                let before = (Join::RotateBefore { at }, rotated);
-                let after = (Join::RotateAfter { at }, rotated);
-                let cut_offset = cut_offset(chains, roles.x, at);
-                for (join, inner_gain) in [inserted, after, before] {
-                    if roles.allows(join) && inner_gain + between_most > cut_gain_best + GAIN_MIN {
-                        let gain = inner_gain + self.between_value(roles, join, cut_offset);
+                let inserted = inserts.then(|| self.insert_gain[at as usize]);
+                let rotated = rotates.then(|| self.inside.rotate_gain(roles.x, at));
+                let ways = [
+                    (Join::Insert { at }, inserted),
+                    (Join::RotateAfter { at }, rotated),
+                    (Join::RotateBefore { at }, rotated),
+                ];
+                for (join, inner_gain) in ways {
+                    if let Some(inner_gain) = inner_gain
+                        && inner_gain + between_most > cut_gain_best + GAIN_MIN
+                        && roles.allows(join)
+                    {
+                        let gain = inner_gain + self.between_value(roles, join, cut_offset(chains, roles.x, at));
                         if gain > cut_gain_best + GAIN_MIN {
                             cut_gain_best = gain;
                             cut_best = Some(join);
@@ -197,18 +200,28 @@ impl<'a> BlockObjective<'a> {
         }
     }
 
-    /// The between jumps are worth no more than this after any join: one that leads to Y's start and one from its end fall
-    /// through, the others are short jumps. A little more, for the rounding.
-    fn between_most(&mut self, roles: Roles) -> f64 {
+    /// Whether the between jumps and the best cut could be worth more than `best`.
+    fn rotating_may_gain(&mut self, chains: &Chains<'_>, roles: Roles, between_most: f64, best: f64) -> bool {
+        let units = chains.chain(roles.x).nodes.len();
+        units >= 2
+            && self.steps <= self.steps_max
+            && self.inside.of(self.params, self.units, chains, roles.x).rotate_most() + between_most > best + GAIN_MIN
+    }
+
+    /// The between jumps are worth no more than this after any join that cuts X: one that leads to Y's start from a unit
+    /// that a cut can follow and one from Y's end to a unit that a cut can precede fall through, the others are short jumps.
+    /// A little more, for the rounding.
+    fn between_most(&mut self, chains: &Chains<'_>, roles: Roles) -> f64 {
         self.steps += self.between.len() as u64;
+        let last = chains.chain(roles.x).nodes.len().saturating_sub(1);
         let (mut jumps, mut into_y, mut out_of_y) = (0.0, 0.0f64, 0.0f64);
         for jump in &self.between {
             let short = jump.count * self.params.jump_weight_most(jump.conditional);
             let fall = jump.count * self.params.fallthrough_weight(jump.conditional);
             jumps += short;
-            if jump.leaves_x && jump.y_offset == 0 {
+            if jump.leaves_x && jump.y_offset == 0 && (jump.x_index as usize) < last {
                 into_y = into_y.max(fall - short);
-            } else if !jump.leaves_x && jump.y_offset == roles.y_bytes {
+            } else if !jump.leaves_x && jump.y_offset == roles.y_bytes && jump.x_index > 0 {
                 out_of_y = out_of_y.max(fall - short);
             }
         }
@@ -284,56 +297,6 @@ impl<'a> BlockObjective<'a> {
         self.cuts.dedup();
     }
 
-    /// Fills `insert_gain` and `rotate_gain` for X.
-    fn sum_inner(&mut self, chains: &Chains<'_>, roles: Roles) {
-        let chain = chains.chain(roles.x);
-        let units = chain.nodes.len();
-        self.steps += (units + chain.inner_arcs.len()) as u64;
-        for gains in [&mut self.insert_gain, &mut self.rotate_gain] {
-            gains.clear();
-            gains.resize(units + 1, 0.0);
-        }
-        for &arc in &chain.inner_arcs {
-            let jump = Inner::new(chains, arc);
-            let (inserted, rotated) = self.inner_gains(arc, jump, roles);
-            // The cuts that the jump crosses are low+1 ..= high.
-            let (low, high) = (jump.low() as usize, jump.high() as usize);
-            self.insert_gain[low + 1] += inserted;
-            self.rotate_gain[low + 1] += rotated;
-            if high < units {
-                self.insert_gain[high + 1] -= inserted;
-                self.rotate_gain[high + 1] -= rotated;
-            }
-        }
-        for gains in [&mut self.insert_gain, &mut self.rotate_gain] {
-            let mut sum = 0.0;
-            for gain in gains {
-                sum += *gain;
-                *gain = sum;
-            }
-        }
-    }
-
-    /// What a jump inside X gains if Y is inserted into it, and if X is rotated across it.
-    fn inner_gains(&self, arc: u32, jump: Inner, roles: Roles) -> (f64, f64) {
-        let Inner {
-            src_end, dst_start, ..
-        } = jump;
-        let old = self.value(arc, src_end, dst_start);
-        let (inserted, rotated) = if jump.is_forward() {
-            (
-                self.value(arc, src_end, dst_start + roles.y_bytes),
-                self.value(arc, src_end + roles.x_bytes, dst_start),
-            )
-        } else {
-            (
-                self.value(arc, src_end + roles.y_bytes, dst_start),
-                self.value(arc, src_end, dst_start + roles.x_bytes),
-            )
-        };
-        (inserted - old, rotated - old)
-    }
-
     /// The gain of `join`, summed over the jumps that change and no others.
     fn exact_gain(&mut self, chains: &Chains<'_>, roles: Roles, join: Join) -> f64 {
         let (at, rotates) = match join {
@@ -341,51 +304,10 @@ impl<'a> BlockObjective<'a> {
             Join::Insert { at } => (at, false),
             Join::RotateAfter { at } | Join::RotateBefore { at } => (at, true),
         };
-        let chain = chains.chain(roles.x);
-        self.steps += chain.inner_arcs.len() as u64;
-        let mut gain = 0.0;
-        for &arc in &chain.inner_arcs {
-            let jump = Inner::new(chains, arc);
-            if jump.low() < at && at <= jump.high() {
-                let (inserted, rotated) = self.inner_gains(arc, jump, roles);
-                gain += if rotates { rotated } else { inserted };
-            }
-        }
+        let inner = self.inside.of(self.params, self.units, chains, roles.x);
+        self.steps += inner.len();
+        let gain = inner.exact_gain(self.params, at, (!rotates).then_some(roles.y_bytes));
         gain + self.between_value(roles, join, cut_offset(chains, roles.x, at))
-    }
-}
-
-/// A jump inside X.
-#[derive(Clone, Copy, Debug)]
-struct Inner {
-    src_index: u32,
-    dst_index: u32,
-    src_end: u64,
-    dst_start: u64,
-}
-
-impl Inner {
-    fn new(chains: &Chains<'_>, arc: u32) -> Self {
-        let Arc { src, dst } = chains.arc(arc);
-        let (src_place, dst_place): (Place, Place) = (chains.place(src), chains.place(dst));
-        Self {
-            src_index: src_place.index,
-            dst_index: dst_place.index,
-            src_end: src_place.offset_bytes + chains.node_size_bytes(src),
-            dst_start: dst_place.offset_bytes,
-        }
-    }
-
-    fn is_forward(&self) -> bool {
-        self.src_index < self.dst_index
-    }
-
-    fn low(&self) -> u32 {
-        self.src_index.min(self.dst_index)
-    }
-
-    fn high(&self) -> u32 {
-        self.src_index.max(self.dst_index)
     }
 }
 
@@ -397,6 +319,11 @@ fn cut_offset(chains: &Chains<'_>, chain: u32, at: u32) -> u64 {
 }
 
 impl Objective for BlockObjective<'_> {
+    fn merged(&mut self, into: u32, from: u32) {
+        self.inside.forget(into);
+        self.inside.forget(from);
+    }
+
     fn best_merge(
         &mut self,
         chains: &Chains<'_>,

@@ -283,6 +283,10 @@ impl Checked<'_> {
 }
 
 impl Objective for Checked<'_> {
+    fn merged(&mut self, into: u32, from: u32) {
+        self.inner.merged(into, from);
+    }
+
     fn best_merge(
         &mut self,
         chains: &Chains<'_>,
