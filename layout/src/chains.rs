@@ -17,8 +17,11 @@
 //! Neighbours are visited in the order of their ids, and equal gains are taken in the order of the
 //! chains' first nodes.
 
-use std::collections::BTreeMap;
+mod neighbors;
 
+use smallvec::{SmallVec, smallvec};
+
+use self::neighbors::Neighbors;
 use crate::queue::{Entry, Queue};
 
 /// Up to this many neighbours, all gains of a merged chain are evaluated at once.
@@ -46,17 +49,21 @@ pub(crate) struct Arc {
     pub(crate) dst: u32,
 }
 
+/// Indexes of nodes or arcs. Most lists are short, and most graphs small: what is made for one of them would otherwise be
+/// mostly allocations.
+pub(crate) type Indexes = SmallVec<[u32; 4]>;
+
 /// A sequence of nodes. A chain that was merged into another one is empty.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chain {
     /// In order.
-    pub(crate) nodes: Vec<u32>,
+    pub(crate) nodes: Indexes,
     /// Arcs (by index) between two of the nodes, in no order that matters.
-    pub(crate) inner_arcs: Vec<u32>,
+    pub(crate) inner_arcs: Indexes,
     pub(crate) size_bytes: u64,
     pub(crate) count: f64,
     /// Adjacent chain -> index of the pair.
-    neighbors: BTreeMap<u32, u32>,
+    neighbors: Neighbors,
 }
 
 impl Chain {
@@ -124,7 +131,7 @@ struct Pair {
     a: u32,
     b: u32,
     /// Arcs between them; empty once merged.
-    arcs: Vec<u32>,
+    arcs: Indexes,
     /// The cached merge; `None` if it would gain nothing.
     merge: Option<Merge>,
     /// The cached merge was evaluated before one of the chains changed.
@@ -147,13 +154,15 @@ pub(crate) struct Chains<'a> {
     /// The pairs that have a cached merge.
     queue: Queue,
     evaluations: u64,
+    /// A list that is made again and again.
+    scratch: Vec<u32>,
 }
 
 impl<'a> Chains<'a> {
     /// One chain per node; chain `i` has node `i`.
     pub(crate) fn new(nodes: &'a [Node], arcs: &'a [Arc]) -> Self {
         let chains = (0_u32..).zip(nodes).map(|(id, node)| Chain {
-            nodes: vec![id],
+            nodes: smallvec![id],
             size_bytes: node.size_bytes,
             count: node.count,
             ..Chain::default()
@@ -171,10 +180,11 @@ impl<'a> Chains<'a> {
             pairs: Vec::new(),
             queue: Queue::new(0),
             evaluations: 0,
+            scratch: Vec::new(),
         };
         for (id, &Arc { src, dst }) in (0..).zip(arcs) {
             debug_assert_ne!(src, dst, "an arc from a node to itself");
-            if let Some(&pair) = this.chains[src as usize].neighbors.get(&dst) {
+            if let Some(pair) = this.chains[src as usize].neighbors.get(dst) {
                 this.pairs[pair as usize].arcs.push(id);
                 continue;
             }
@@ -182,7 +192,7 @@ impl<'a> Chains<'a> {
             this.pairs.push(Pair {
                 a: src,
                 b: dst,
-                arcs: vec![id],
+                arcs: smallvec![id],
                 merge: None,
                 stale: false,
             });
@@ -290,7 +300,8 @@ impl<'a> Chains<'a> {
     /// Neighbours with which it could grow beyond `nodes_max` cease to be neighbours: chains never
     /// shrink.
     fn merge(&mut self, pair: u32, merge: Merge, nodes_max: usize) -> (u32, u32) {
-        let nodes = self.joined(merge);
+        let mut nodes = std::mem::take(&mut self.scratch);
+        self.join(merge, &mut nodes);
         // The id of the result is the one with more neighbours: theirs need not be told.
         let Pair { a, b, .. } = self.pairs[pair as usize];
         let (into, from) = if self.chain(a).neighbors.len() >= self.chain(b).neighbors.len() {
@@ -303,57 +314,57 @@ impl<'a> Chains<'a> {
         self.pairs[pair as usize].merge = None;
 
         let target = &mut self.chains[into as usize];
-        target.neighbors.remove(&from);
+        target.neighbors.remove(from);
         target.size_bytes += absorbed.size_bytes;
         target.count += absorbed.count;
         append_smaller(&mut target.inner_arcs, absorbed.inner_arcs);
         append_smaller(&mut target.inner_arcs, between);
-        target.nodes = nodes;
+        target.nodes.clear();
+        target.nodes.extend_from_slice(&nodes);
+        self.scratch = nodes;
         self.place_nodes(into);
 
         let room = nodes_max.saturating_sub(self.chain(into).nodes.len());
-        let chains = &self.chains;
-        let is_full = |other: u32| chains[other as usize].nodes.len() > room;
-        let too_long: Vec<(u32, u32)> = (self.chain(into).neighbors.iter())
-            .filter(|&(&other, _)| is_full(other))
-            .map(|(&other, &lost)| (other, lost))
-            .collect();
-        absorbed.neighbors.remove(&into);
-        let (lost, moved): (Vec<_>, Vec<_>) =
-            (absorbed.neighbors.into_iter()).partition(|&(other, _)| is_full(other));
+        let is_full = |this: &Self, other: u32| this.chain(other).nodes.len() > room;
+        let too_long: Vec<(u32, u32)> =
+            self.chain(into).neighbors.iter().filter(|&(other, _)| is_full(self, other)).collect();
+        absorbed.neighbors.remove(into);
         for (other, lost) in too_long {
-            self.chains[into as usize].neighbors.remove(&other);
+            self.chains[into as usize].neighbors.remove(other);
             self.part(other, into, lost);
         }
-        for (other, lost) in lost {
-            self.part(other, from, lost);
-        }
-        for (other, moved) in moved {
-            self.adopt(into, from, other, moved);
+        for (other, pair) in absorbed.neighbors.iter() {
+            if is_full(self, other) {
+                self.part(other, from, pair);
+            } else {
+                self.adopt(into, from, other, pair);
+            }
         }
         (into, from)
     }
 
     /// Makes `other` forget its neighbour `chain`, and their pair.
     fn part(&mut self, other: u32, chain: u32, pair: u32) {
-        self.chains[other as usize].neighbors.remove(&chain);
+        self.chains[other as usize].neighbors.remove(chain);
         self.queue.remove(pair);
         let pair = &mut self.pairs[pair as usize];
         pair.merge = None;
-        pair.arcs = Vec::new();
+        pair.arcs = Indexes::new();
     }
 
-    /// The nodes of a merged chain, in order.
-    fn joined(&self, merge: Merge) -> Vec<u32> {
-        let x = &self.chain(merge.first).nodes;
-        let y = &self.chain(merge.second).nodes;
+    /// Fills `nodes` with those of a merged chain, in order.
+    fn join(&self, merge: Merge, nodes: &mut Vec<u32>) {
+        let x = &self.chain(merge.first).nodes[..];
+        let y = &self.chain(merge.second).nodes[..];
         let cut = |at: u32| x.split_at(at as usize);
-        match merge.join {
-            Join::Append => [&x[..], y].concat(),
-            Join::Insert { at } => [cut(at).0, y, cut(at).1].concat(),
-            Join::RotateAfter { at } => [y, cut(at).1, cut(at).0].concat(),
-            Join::RotateBefore { at } => [cut(at).1, cut(at).0, y].concat(),
-        }
+        let parts = match merge.join {
+            Join::Append => [x, y, &[]],
+            Join::Insert { at } => [cut(at).0, y, cut(at).1],
+            Join::RotateAfter { at } => [y, cut(at).1, cut(at).0],
+            Join::RotateBefore { at } => [cut(at).1, cut(at).0, y],
+        };
+        nodes.clear();
+        parts.iter().for_each(|part| nodes.extend_from_slice(part));
     }
 
     /// Restores invariant 1 for one chain.
@@ -372,8 +383,8 @@ impl<'a> Chains<'a> {
     /// Makes the pair `moved` of chains `from` and `other` one of `into` and `other`, joining it
     /// with the pair that these may have already.
     fn adopt(&mut self, into: u32, from: u32, other: u32, moved: u32) {
-        self.chains[other as usize].neighbors.remove(&from);
-        let Some(&present) = self.chains[into as usize].neighbors.get(&other) else {
+        self.chains[other as usize].neighbors.remove(from);
+        let Some(present) = self.chains[into as usize].neighbors.get(other) else {
             let entry = &mut self.pairs[moved as usize];
             (entry.a, entry.b) = (into, other);
             self.chains[into as usize].neighbors.insert(other, moved);
@@ -396,22 +407,25 @@ impl<'a> Chains<'a> {
 
     /// Evaluates the pairs of a chain that has changed, or marks them stale if they are too many.
     fn refresh(&mut self, chain: u32, objective: &mut impl Objective) {
-        let pairs: Vec<u32> = self.chain(chain).neighbors.values().copied().collect();
+        let mut pairs = std::mem::take(&mut self.scratch);
+        pairs.clear();
+        pairs.extend(self.chain(chain).neighbors.iter().map(|(_, pair)| pair));
         let eager = pairs.len() <= EAGER_NEIGHBORS_MAX;
-        for pair in pairs {
+        for &pair in &pairs {
             if eager {
                 self.evaluate(pair, objective);
             } else {
                 self.pairs[pair as usize].stale = true;
             }
         }
+        self.scratch = pairs;
     }
 }
 
 /// Appends the shorter list to the longer one.
-fn append_smaller(into: &mut Vec<u32>, mut other: Vec<u32>) {
+fn append_smaller(into: &mut Indexes, mut other: Indexes) {
     if into.len() < other.len() {
         std::mem::swap(into, &mut other);
     }
-    into.append(&mut other);
+    into.extend_from_slice(&other);
 }

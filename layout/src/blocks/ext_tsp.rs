@@ -197,7 +197,7 @@ pub(super) fn search(graph: &BlockGraph<'_>, params: &ExtTspParams) -> (Vec<u32>
     };
     let found: Vec<u32> = concatenated(&units, &chains.into_chains())
         .into_iter()
-        .flat_map(|unit| units.blocks[unit as usize].iter().copied())
+        .flat_map(|unit| units.blocks_of(unit).iter().copied())
         .chain(with_heat(false))
         .collect();
     let score = |order: &[u32]| ext_tsp_score_with_params(graph, order, params);
@@ -245,21 +245,26 @@ fn concatenated(units: &Units, chains: &[Chain]) -> Vec<u32> {
         }
     }
 
-    let mut lists: Vec<(f64, Vec<u32>)> = (0..chains.len())
+    let first_node = |chain: usize| chains[chain].nodes.first().copied();
+    let mut lists: Vec<(f64, Option<u32>, usize)> = (0..chains.len())
         .filter(|&start| is_start[start])
         .map(|start| {
             let members = || std::iter::successors(Some(start), |&chain| next[chain]);
             let count: f64 = members().map(|chain| chains[chain].count).sum();
             let size_bytes: u64 = members().map(|chain| chains[chain].size_bytes).sum();
-            let nodes = members().flat_map(|chain| chains[chain].nodes.iter().copied());
-            (count / size_bytes as f64, nodes.collect())
+            (count / size_bytes as f64, first_node(start), start)
         })
         .collect();
-    lists.sort_by(|(left_density, left), (right_density, right)| {
-        let is_entry = |nodes: &[u32]| nodes.first() == Some(&0);
-        (is_entry(right).cmp(&is_entry(left)))
-            .then(right_density.total_cmp(left_density))
-            .then(left.first().cmp(&right.first()))
+    // No two have the same first node.
+    lists.sort_unstable_by(|&(left_density, left, _), &(right_density, right, _)| {
+        let is_entry = |first: Option<u32>| first == Some(0);
+        (is_entry(right).cmp(&is_entry(left))).then(right_density.total_cmp(&left_density)).then(left.cmp(&right))
     });
-    lists.into_iter().flat_map(|(_, nodes)| nodes).collect()
+    let mut order = Vec::with_capacity(units.nodes.len());
+    for (_, _, start) in lists {
+        for chain in std::iter::successors(Some(start), |&chain| next[chain]) {
+            order.extend_from_slice(&chains[chain].nodes);
+        }
+    }
+    order
 }

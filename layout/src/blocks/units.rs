@@ -16,8 +16,10 @@ use crate::chains::{Arc, Node};
 pub(super) struct Units {
     /// One per unit.
     pub(super) nodes: Vec<Node>,
-    /// Blocks of each unit, in order.
-    pub(super) blocks: Vec<Vec<u32>>,
+    /// The blocks of all units, in order.
+    blocks: Vec<u32>,
+    /// Where in `blocks` those of each unit end.
+    ends: Vec<u32>,
     /// Executed jumps between different units, sorted by source, target and kind, none twice.
     pub(super) arcs: Vec<Arc>,
     /// The count of each arc.
@@ -42,26 +44,26 @@ impl Units {
 
         let mut unit_of = vec![NO_UNIT; graph.len()];
         let mut nodes = Vec::new();
-        let mut blocks = Vec::new();
+        let mut blocks = Vec::with_capacity(graph.len());
+        let mut ends: Vec<u32> = Vec::new();
         for first in (0..).take(graph.len()) {
             if !hot[first as usize] || has_previous[first as usize] {
                 continue;
             }
-            let mut run = Vec::new();
             let mut node = Node {
                 size_bytes: 0,
                 count: 0.0,
             };
             let mut block = Some(first);
             while let Some(this) = block {
-                unit_of[this as usize] = blocks.len() as u32;
+                unit_of[this as usize] = ends.len() as u32;
                 node.size_bytes += graph.size_bytes(this);
                 node.count += executions[this as usize].max(1) as f64;
-                run.push(this);
+                blocks.push(this);
                 block = next[this as usize];
             }
             nodes.push(node);
-            blocks.push(run);
+            ends.push(blocks.len() as u32);
         }
 
         let mut jumps: Vec<(u32, u32, bool, u64)> = graph
@@ -84,6 +86,7 @@ impl Units {
         Self {
             nodes,
             blocks,
+            ends,
             arcs: executed().map(|&(src, dst, ..)| Arc { src, dst }).collect(),
             arc_counts: executed().map(|jump| jump.3 as f64).collect(),
             arc_conditional: executed().map(|jump| jump.2).collect(),
@@ -91,6 +94,12 @@ impl Units {
                 .map(|&(src, dst, _, count)| (count, src, dst))
                 .collect(),
         }
+    }
+
+    /// The blocks of `unit`, in order.
+    pub(super) fn blocks_of(&self, unit: u32) -> &[u32] {
+        let start = unit.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        &self.blocks[start as usize..self.ends[unit as usize] as usize]
     }
 }
 
@@ -201,7 +210,9 @@ mod tests {
         };
         // 0 has one predecessor, but the entry is nobody's successor in a run.
         let units = Units::new(&graph, &graph.executions(), &[true; 5]);
-        assert_eq!(units.blocks, [vec![0, 2], vec![1], vec![3, 4]]);
+        let blocks: Vec<&[u32]> = (0..3).map(|unit| units.blocks_of(unit)).collect();
+        assert_eq!(blocks, [&[0, 2][..], &[1], &[3, 4]]);
+        assert_eq!(units.nodes.len(), 3);
         assert_eq!(units.nodes[2].size_bytes, 5);
         assert_eq!(
             units.arcs,
