@@ -92,12 +92,17 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
             items.push(Item { start: fde.pc_begin, end: fde.pc_end, rank: 3, symbol: None });
         }
     }
-    symbol_addrs.sort_unstable();
-    symbol_addrs.dedup();
-    labels.sort_unstable();
-    labels.dedup();
-    objects.sort_unstable();
-    items.sort_by_key(|item| (item.start, std::cmp::Reverse(item.end), item.rank, item.symbol));
+    let by_place = |item: &Item| (item.start, std::cmp::Reverse(item.end), item.rank, item.symbol);
+    rayon::join(
+        || {
+            symbol_addrs.sort_unstable();
+            symbol_addrs.dedup();
+            labels.sort_unstable();
+            labels.dedup();
+            objects.sort_unstable();
+        },
+        || items.sort_by_key(by_place),
+    );
     unsized_functions.sort_unstable();
 
     let mut extents: Vec<Extent> = Vec::new();

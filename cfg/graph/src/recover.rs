@@ -40,10 +40,10 @@ pub(crate) struct LandingPads {
 /// [`CfgError`] if the file's unwind table as a whole cannot be read.
 pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let eh_frame = trace_span!("frames").in_scope(|| EhFrame::parse(image))?;
-    let ((mut discovered, relocs), landing_pads) = trace_span!("discover").in_scope(|| {
+    let (mut discovered, (relocs, landing_pads)) = trace_span!("discover").in_scope(|| {
         rayon::join(
-            || (discover(image, eh_frame.as_ref()), CodeRelocs::read(image)),
-            || landing_pads(image, eh_frame.as_ref()),
+            || discover(image, eh_frame.as_ref()),
+            || (CodeRelocs::read(image), landing_pads(image, eh_frame.as_ref())),
         )
     });
     let span = trace_span!("scan").entered();
@@ -208,7 +208,8 @@ fn scan_all(scanner: &Scanner<'_, '_>, extents: Vec<Extent>, discovered: &Discov
             .filter(|fixup| matches!(fixup.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8))
             .map(|fixup| fixup.target)
             .chain(rayon::iter::once(image.header().entry))
-            .filter(|&target| is_code(target) && !is_known(target))
+            // Where an instruction starts there is a function; that is asked sooner.
+            .filter(|&target| !scanner.inst_starts.get(target) && is_code(target) && !is_known(target))
             .collect();
         targets.sort_unstable();
         targets.dedup();
@@ -254,21 +255,37 @@ impl Scanned {
                 (chunk.iter().map(&mut scan_one).collect(), reader.finish())
             })
             .collect();
-        let is_first = self.extents.is_empty();
-        if is_first { self.extents = fresh } else { self.extents.extend(fresh) }
-        self.scans.reserve_exact(self.extents.len() - self.scans.len());
-        for (scans, found) in chunks {
-            self.scans.extend(scans);
+        let mut scans = Vec::with_capacity(fresh.len());
+        for (some, found) in chunks {
+            scans.extend(some);
             self.fixups.push(found.fixups);
             self.doubts.extend(found.doubts);
             self.got_slots.extend(found.got_slots);
             self.inline_words.extend(found.inline_words);
         }
-        if !is_first {
-            let mut both: Vec<(Extent, Scan)> = self.extents.drain(..).zip(self.scans.drain(..)).collect();
-            both.sort_by_key(|(extent, _)| extent.start);
-            (self.extents, self.scans) = both.into_iter().unzip();
+        if self.extents.is_empty() {
+            (self.extents, self.scans) = (fresh, scans);
+            return;
         }
+        // Few, as a rule.
+        let place = |new: &Extent| self.extents.partition_point(|extent| extent.start <= new.start);
+        let places: Vec<usize> = fresh.iter().map(place).collect();
+        insert_all(&mut self.extents, &places, &fresh);
+        insert_all(&mut self.scans, &places, &scans);
+    }
+}
+
+/// Inserts each of `new` before the element that is at its place now. Places ascend.
+fn insert_all<T: Copy>(list: &mut Vec<T>, places: &[usize], new: &[T]) {
+    let mut end = list.len();
+    list.extend_from_slice(new);
+    for (number, (&place, &value)) in places.iter().zip(new).enumerate().rev() {
+        // Behind this place `number + 1` are inserted.
+        list.copy_within(place..end, place + number + 1);
+        if let Some(slot) = list.get_mut(place + number) {
+            *slot = value;
+        }
+        end = place;
     }
 }
 
@@ -372,4 +389,19 @@ fn find_parents(program: &mut Program<'_>, outward: &[Outward], is_cold: &[bool]
 
 fn roots(program: &Program<'_>) -> Vec<FunctionId> {
     program.functions.iter_enumerated().map(|(id, function)| function.parent.unwrap_or(id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inserts_at_all_places() {
+        let mut list = vec![10, 20, 30];
+        insert_all(&mut list, &[0, 1, 1, 3, 3], &[5, 11, 12, 31, 32]);
+        assert_eq!(list, [5, 10, 11, 12, 20, 30, 31, 32]);
+        let mut list: Vec<u8> = Vec::new();
+        insert_all(&mut list, &[0, 0], &[1, 2]);
+        assert_eq!(list, [1, 2]);
+    }
 }
