@@ -73,9 +73,8 @@ impl Relocator<'_> {
         }
     }
 
-    /// Writes one word of data; `file` is the output, `offset` the word's place in it.
-    pub(crate) fn patch_data(&self, file: &mut [u8], offset: usize, data_ref: &DataRef) -> Option<()> {
-        let target = self.to_new(data_ref.target);
+    /// Writes one word of data; `file` is the output, `offset` the word's place in it, `target` where it leads now.
+    pub(crate) fn patch_data(file: &mut [u8], offset: usize, data_ref: &DataRef, target: u64) -> Option<()> {
         match data_ref.kind {
             DataRefKind::Abs64 => {
                 file.get_mut(offset..offset + 8)?.copy_from_slice(&target.to_le_bytes());

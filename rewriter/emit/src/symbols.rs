@@ -6,6 +6,7 @@ use postlink_base::{Id, OldAddr};
 use postlink_cfg::{FunctionId, Program};
 use postlink_image::{Symbol, SymbolTable, elf};
 use postlink_layout::{FunctionPlan, Plan};
+use rayon::prelude::*;
 
 use crate::code::Assembled;
 use crate::placement::Placement;
@@ -15,7 +16,8 @@ use crate::relocator::Relocator;
 /// A rebuilt static symbol table.
 pub(crate) struct Symtab {
     pub(crate) symbols: Vec<u8>,
-    pub(crate) strings: Vec<u8>,
+    /// What comes behind the old string table.
+    pub(crate) more_strings: Vec<u8>,
     /// `sh_info`: number of local symbols.
     pub(crate) locals: u32,
     /// Old index to new one, `u32::MAX` for symbols that are gone.
@@ -170,43 +172,78 @@ fn push(out: &mut Vec<u8>, symbol: &Symbol) {
     out.extend(symbol.size.to_le_bytes());
 }
 
-/// Rebuilds `.symtab`: old symbols at their new addresses, in old order, and a sized local symbol
-/// `NAME.cold` for every fragment behind the first.
-pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symtab {
-    let mut locals = Vec::with_capacity(table.len() * 24);
-    let mut globals = Vec::new();
-    // Locals stand in front: their indexes are known at once, those of others once all locals are.
-    let mut places: Vec<Option<(bool, usize)>> = Vec::with_capacity(table.len());
-    for (index, symbol) in table.iter().enumerate() {
+/// Old symbols as they stand in the output, those of one run.
+#[derive(Default)]
+struct Run {
+    locals: Vec<u8>,
+    globals: Vec<u8>,
+    /// For each old symbol, whether it is a local one; none for those that are gone.
+    kinds: Vec<Option<bool>>,
+}
+
+/// Symbols that one thread writes at a time.
+const RUN: usize = 1 << 12;
+
+fn run(context: &Context<'_, '_>, table: &SymbolTable<'_>, first: usize) -> Run {
+    let mut run = Run { locals: Vec::with_capacity(RUN * 24), ..Run::default() };
+    for index in first..table.len().min(first + RUN) {
+        let Some(symbol) = table.get(index) else { continue };
         let dropped_section = symbol.kind() == elf::STT_SECTION
             && context.section_map.get(usize::from(symbol.section)).copied().unwrap_or(0) == 0;
         if index > 0 && dropped_section {
-            places.push(None);
+            run.kinds.push(None);
             continue;
         }
         let new = context.moved(symbol, symbol.is_function());
         let is_local = symbol.binding() == elf::STB_LOCAL;
-        let list = if is_local { &mut locals } else { &mut globals };
-        places.push(Some((is_local, list.len() / 24)));
-        push(list, &new);
+        run.kinds.push(Some(is_local));
+        push(if is_local { &mut run.locals } else { &mut run.globals }, &new);
     }
-    let mut strings = table.strings().to_vec();
-    if strings.is_empty() {
-        strings.push(0);
-    }
-    add_fragments(context, table, &mut locals, &mut strings);
-    let count = u32::try_from(locals.len() / 24).unwrap_or(u32::MAX);
-    locals.extend(globals);
-    let index_of = |place: Option<(bool, usize)>| match place {
-        Some((true, index)) => u32::try_from(index).unwrap_or(u32::MAX),
-        Some((false, index)) => u32::try_from(index).unwrap_or(u32::MAX).saturating_add(count),
-        None => u32::MAX,
-    };
-    let new_index = places.into_iter().map(index_of).collect();
-    Symtab { symbols: locals, strings, locals: count, new_index }
+    run
 }
 
-fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mut Vec<u8>, strings: &mut Vec<u8>) {
+/// Rebuilds `.symtab`: old symbols at their new addresses, in old order, and a sized local symbol
+/// `NAME.cold` for every fragment behind the first.
+pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symtab {
+    let mut added = (Vec::new(), Vec::new());
+    let (runs, ()) = rayon::join(
+        || {
+            let runs = (0..table.len().div_ceil(RUN)).into_par_iter();
+            runs.map(|number| run(context, table, number * RUN)).collect::<Vec<Run>>()
+        },
+        || add_fragments(context, table, &mut added),
+    );
+    let (added, more_strings) = added;
+    let size = runs.iter().map(|run| run.locals.len() + run.globals.len()).sum::<usize>() + added.len();
+    let mut symbols = Vec::with_capacity(size);
+    // Locals stand in front.
+    runs.iter().for_each(|run| symbols.extend_from_slice(&run.locals));
+    symbols.extend_from_slice(&added);
+    let count = u32::try_from(symbols.len() / 24).unwrap_or(u32::MAX);
+    runs.iter().for_each(|run| symbols.extend_from_slice(&run.globals));
+    let (mut local, mut global) = (0u32, count);
+    let mut new_index = Vec::with_capacity(table.len());
+    for kind in runs.iter().flat_map(|run| &run.kinds) {
+        let next = match kind {
+            Some(true) => &mut local,
+            Some(false) => &mut global,
+            None => {
+                new_index.push(u32::MAX);
+                continue;
+            }
+        };
+        new_index.push(*next);
+        *next = next.saturating_add(1);
+    }
+    Symtab { symbols, more_strings, locals: count, new_index }
+}
+
+/// Fills symbols and the strings of their names.
+fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, (locals, strings): &mut (Vec<u8>, Vec<u8>)) {
+    let old_size = table.strings().len();
+    if old_size == 0 {
+        strings.push(0);
+    }
     for index in 0..context.program.functions.len() {
         let id = FunctionId::from_index(index);
         if !matches!(context.plan.functions.get(id), Some(FunctionPlan::Relay { .. })) {
@@ -221,7 +258,7 @@ fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, locals: &mu
             if fragments.iter().zip(starts).any(|(before, &at)| continues((before, at), (fragment, start))) {
                 continue;
             }
-            let name = u32::try_from(strings.len()).unwrap_or(0);
+            let name = u32::try_from(old_size + strings.len()).unwrap_or(0);
             strings.extend_from_slice(table.name(&symbol));
             strings.extend_from_slice(b".cold");
             if number > 1 {

@@ -3,6 +3,7 @@
 use postlink_base::AddressMap;
 use postlink_image::{DynamicTable, elf};
 use postlink_layout::Plan;
+use rayon::prelude::*;
 
 use super::places::UnwindPlaces;
 use super::relocs::is_relocation_table;
@@ -65,7 +66,10 @@ impl Assembly<'_, '_> {
             }
             self.dynamic_tags();
         }
-        let symtab = image.symtab().map(|table| (table.section, symbols::symtab(&context, &table)));
+        let (symtab, encoded_map) = rayon::join(
+            || image.symtab().map(|table| (table.section, symbols::symtab(&context, &table))),
+            || map.encode(),
+        );
         drop(context);
         let strtab_index = symtab
             .as_ref()
@@ -74,18 +78,21 @@ impl Assembly<'_, '_> {
 
         // Contents of sections that are not loaded, in order.
         let (names, name_offsets) = headers::section_names(&sections);
-        let encoded_map = map.encode();
         for index in 0..sections.len() {
             let section = &sections[index];
             // Relocations depend on what is written last; see below.
             if section.flags & elf::SHF_ALLOC != 0 || section.kind == elf::SHT_NULL || is_relocation_table(section) {
                 continue;
             }
+            let mut more: &[u8] = &[];
             let content: &[u8] = match section.old_index {
                 Some(old) if Some(old) == symtab.as_ref().map(|(index, _)| *index) => {
                     symtab.as_ref().map_or(&[], |(_, symtab)| &symtab.symbols)
                 }
-                Some(old) if Some(old) == strtab_index => symtab.as_ref().map_or(&[], |(_, symtab)| &symtab.strings),
+                Some(old) if Some(old) == strtab_index => {
+                    more = symtab.as_ref().map_or(&[], |(_, symtab)| &symtab.more_strings);
+                    image.symtab().map_or(&[], |table| table.strings())
+                }
                 Some(old) if old == image.header().shstrndx as usize => &names,
                 Some(old) => image.sections().get(old).map_or(&[], |old| image.section_data(old)),
                 None if section.name == b".postlink.map" => &encoded_map,
@@ -94,12 +101,13 @@ impl Assembly<'_, '_> {
             let align = section.align.clamp(1, PAGE);
             let is_symtab = section.kind == elf::SHT_SYMTAB;
             let is_note = section.old_index.is_none() && section.name == b".note.postlink";
-            let size = content.len() as u64;
+            let size = (content.len() + more.len()) as u64;
             let offset = self.pad_to(align);
             if is_note {
                 self.note_offset = self.out.len();
             }
             self.out.extend_from_slice(content);
+            self.out.extend_from_slice(more);
             let section = &mut sections[index];
             section.offset = offset;
             section.size = size;
@@ -142,9 +150,16 @@ impl Assembly<'_, '_> {
 
     /// Words outside of code that designate code.
     pub(super) fn patch_words(&mut self, relocator: &Relocator<'_>, sections: &[NewSection]) -> Result<(), EmitError> {
+        /// Words whose targets are held at a time.
+        const BATCH: usize = 1 << 16;
         let image = self.program.image;
         let loaded_end = loads(image).map(|segment| segment.offset + segment.filesz).max().unwrap_or(0);
-        for data_ref in &self.program.data_refs {
+        // Where they lead is looked up by all threads.
+        let batches = self.program.data_refs.chunks(BATCH).flat_map(|batch| {
+            let targets: Vec<u64> = batch.par_iter().map(|data_ref| relocator.to_new(data_ref.target)).collect();
+            batch.iter().zip(targets)
+        });
+        for (data_ref, target) in batches {
             let offset = if data_ref.file_offset < loaded_end {
                 Some(data_ref.file_offset)
             } else {
@@ -158,7 +173,7 @@ impl Assembly<'_, '_> {
                 })
             };
             let Some(offset) = offset.and_then(|offset| usize::try_from(offset).ok()) else { continue };
-            relocator.patch_data(&mut self.out, offset, data_ref).ok_or(EmitError::Field {
+            Relocator::patch_data(&mut self.out, offset, data_ref, target).ok_or(EmitError::Field {
                 offset: data_ref.file_offset,
                 width: 4,
                 target: data_ref.target,
