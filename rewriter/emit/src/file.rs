@@ -1,20 +1,19 @@
 //! The output file, put together.
 
-use std::ops::Range;
-
 use postlink_base::{AddressMap, Digest};
 use postlink_cfg::Program;
 use postlink_image::{Image, Segment, elf};
 use postlink_layout::Plan;
-use rayon::prelude::*;
 use tracing::trace_span;
 
+mod copied;
 mod places;
 mod relocs;
 mod rest;
 mod sections;
 mod tables;
 
+use self::copied::{Copied, zeros};
 use self::places::{Place, ReadOnly, UnwindPlaces, unwind_places};
 use crate::code::Assembled;
 use crate::placement::Placement;
@@ -67,8 +66,6 @@ const ADDRESS_SPACE_END: u64 = 1 << 47;
 /// to move (its file offset follows from its address).
 const MAX_HOLE: u64 = 1 << 30;
 
-const TRAP: u8 = 0xcc;
-
 /// Writes `program` as `plan` says. `assembled` are the functions of that plan.
 ///
 /// # Errors
@@ -93,13 +90,18 @@ pub fn emit(
     let code::Mapped { map, moved } = code::map(program, plan, &assembled, &placement)?;
     drop(span);
     let span = trace_span!("unwind").entered();
-    let unwind = match &program.eh_frame {
-        Some(eh_frame) if !map.ranges().is_empty() => Some(UnwindPlan::build(image, eh_frame, &moved, &map)?),
-        _ => None,
-    };
+    let appended_code = placement.appended_size;
+    // Planning the unwind tables has stretches that only one thread works on; the copy needs nothing of it.
+    let (unwind, copied) = rayon::join(
+        || match &program.eh_frame {
+            Some(eh_frame) if !map.ranges().is_empty() => UnwindPlan::build(image, eh_frame, &moved, &map).map(Some),
+            _ => Ok(None),
+        },
+        || Copied::new(image, &placement, appended_start),
+    );
+    let unwind = unwind?;
     drop(moved);
 
-    let appended_code = placement.appended_size;
     let mut ro_start = (appended_start + appended_code).next_multiple_of(PAGE);
     let mut read_only = ReadOnly::new(ro_start);
     let mut places = unwind_places(program, unwind.as_ref(), &mut read_only);
@@ -134,15 +136,13 @@ pub fn emit(
         _ => None,
     };
 
-    drop(span);
-    let span = trace_span!("copy").entered();
     let mut assembly = Assembly {
         program,
-        out: Vec::new(),
+        out: copied.out,
         placement: &placement,
         appended_start,
         appended_code,
-        rx_offset: 0,
+        rx_offset: copied.rx_offset,
         ro_offset: 0,
         read_only,
         headers,
@@ -256,51 +256,25 @@ impl Assembly<'_, '_> {
         self.program.image
     }
 
-    /// Copies what is loaded and makes room for the appended segments. Old code that moved away becomes traps.
+    /// Makes room for the appended read-only segment.
     fn reserve(&mut self) {
-        /// Bytes that one thread copies at a time.
-        const PIECE: usize = 1 << 20;
-        let image = self.program.image;
-        let data = image.data();
-        let copied = usize::try_from(copied_end(image)).unwrap_or(0).min(data.len());
-        let mut size = copied as u64;
-        if self.appended_code > 0 {
-            self.rx_offset = size.next_multiple_of(PAGE);
-            size = self.rx_offset + self.appended_code;
-        }
+        let mut size = self.out.len() as u64;
         if self.headers == Headers::Moved {
-            self.ro_offset = self.read_only.start.wrapping_sub(first_load_bias(image));
+            self.ro_offset = self.read_only.start.wrapping_sub(first_load_bias(self.image()));
             size = self.ro_offset + self.read_only.end - self.read_only.start;
         } else if self.read_only.is_used() {
             self.ro_offset = size.next_multiple_of(PAGE);
             size = self.ro_offset + self.read_only.end - self.read_only.start;
         }
         let size = usize::try_from(size).unwrap_or(0);
-        // Zeros that were never written cost nothing: the system gives them when they are.
-        self.out = vec![0; size + (data.len() - copied) / 2 + 4 * PAGE as usize];
-        self.out.truncate(size);
-        let mut traps: Vec<Range<usize>> = Vec::with_capacity(self.placement.vacated.len() + 1);
-        for &(start, end) in self.placement.vacated.iter().chain(&[(self.appended_start, self.appended_start + self.appended_code)]) {
-            if let Some(offset) = self.offset_of(start) {
-                traps.push(offset..offset + usize::try_from(end - start).unwrap_or(0));
+        if size > self.out.capacity() {
+            let mut out = zeros(size, self.image().data().len().saturating_sub(self.out.len()));
+            if let Some(start) = out.get_mut(..self.out.len()) {
+                start.copy_from_slice(&self.out);
             }
+            self.out = out;
         }
-        traps.sort_unstable_by_key(|range| range.start);
-        self.out.par_chunks_mut(PIECE).enumerate().for_each(|(index, piece)| {
-            let start = index * PIECE;
-            let end = start + piece.len();
-            if let Some(old) = data.get(start..end.min(copied))
-                && let Some(new) = piece.get_mut(..old.len())
-            {
-                new.copy_from_slice(old);
-            }
-            let first = traps.partition_point(|range| range.end <= start);
-            for range in traps.iter().skip(first).take_while(|range| range.start < end) {
-                if let Some(bytes) = piece.get_mut(range.start.saturating_sub(start)..range.end.min(end) - start) {
-                    bytes.fill(TRAP);
-                }
-            }
-        });
+        self.out.resize(size, 0);
     }
 
     fn pad_to(&mut self, align: u64) -> u64 {
