@@ -29,4 +29,4 @@ pub use planner::{
     BlockOrderChoice, Counts, FunctionOrderChoice, PlanOptions, Shapes, SplitChoice, WeightedCall, Weights, shape,
 };
 pub use plan::{FragmentPlan, FunctionPlan, Mode, Placed, Plan};
-pub use split::{Split, SplitParams, split_blocks, split_blocks_with_params};
+pub use split::{Part, Split, SplitParams, split_blocks, split_blocks_with_params};

@@ -3,6 +3,8 @@
 use postlink_base::IndexVec;
 use postlink_cfg::{BlockId, FunctionId};
 
+use crate::Part;
+
 /// Where moved code goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -19,6 +21,8 @@ pub struct FragmentPlan {
     pub blocks: Vec<BlockId>,
     /// Alignment of the fragment's start in bytes, a power of two.
     pub align: u32,
+    /// How hot it is: fragments of a kind stand together.
+    pub part: Part,
     /// What a cache line with each of `blocks` costs; see [`line_cost`](crate::line_cost). The fragment starts, at
     /// a multiple of `align`, where its lines cost least. Empty: any multiple of `align` is as good.
     pub line_costs: Vec<u32>,

@@ -10,7 +10,7 @@ use tracing::trace_span;
 
 use self::align::{address_taken, whole_align};
 use crate::{
-    BlockEdge, BlockGraph, BlockOrder, FragmentPlan, FunctionPlan, Mode, Placed, Plan, Split, line_cost, order_blocks,
+    BlockEdge, BlockGraph, BlockOrder, FragmentPlan, FunctionPlan, Mode, Part, Placed, Plan, Split, line_cost, order_blocks,
     split_blocks,
 };
 
@@ -51,6 +51,12 @@ pub enum SplitChoice {
     None,
     /// Blocks that the profile never saw, in functions that it did see.
     Cold,
+    /// These, and blocks that their functions seldom get to.
+    Warm,
+    /// As [`SplitChoice::Warm`] if the code that was executed is many times as large as caches are, else as
+    /// [`SplitChoice::Cold`]: what is seldom executed for one input may be what another one executes, and a program that
+    /// nearly fits into the cache has more to lose by that than to gain.
+    ByProfile,
     /// All but the entry.
     All,
     /// By the seed.
@@ -190,6 +196,12 @@ pub fn shape(
     let samples_of = |id: FunctionId| weights.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
     let total = weights.map_or(0, |weights| weights.functions.iter().fold(0u64, |sum, weight| sum.saturating_add(weight.0)));
     let stays = staying(program, options, may_move, &samples_of);
+    let split = match options.split {
+        SplitChoice::ByProfile if executed_bytes(program, &samples_of) >= WARM_FROM => SplitChoice::Warm,
+        SplitChoice::ByProfile => SplitChoice::Cold,
+        split => split,
+    };
+    let options = &PlanOptions { split, ..options.clone() };
     drop(span);
     let _span = trace_span!("blocks").entered();
     let (functions, laid): (Vec<FunctionPlan>, Vec<Laid>) = (0..program.functions.len())
@@ -204,6 +216,16 @@ pub fn shape(
         })
         .unzip();
     Shapes { functions: functions.into_iter().collect(), laid }
+}
+
+/// Bytes of executed functions from which on [`SplitChoice::ByProfile`] splits warm blocks off: 128 times a first-level
+/// cache of 32 KiB.
+const WARM_FROM: u64 = 4 << 20;
+
+/// How large the functions with samples are together.
+fn executed_bytes(program: &Program<'_>, samples_of: &impl Fn(FunctionId) -> u64) -> u64 {
+    let executed = program.functions.iter_enumerated().filter(|(id, _)| samples_of(*id) > 0);
+    executed.map(|(_, function)| function.size()).sum()
 }
 
 /// Which functions keep their address, as far as the plan can tell.
@@ -239,7 +261,7 @@ fn lay_function(
         || options.block_order == BlockOrderChoice::Random
         || matches!(options.split, SplitChoice::All | SplitChoice::Random);
     let profiled = heat.is_hot()
-        && (options.block_order == BlockOrderChoice::ExtTsp || options.split == SplitChoice::Cold);
+        && (options.block_order == BlockOrderChoice::ExtTsp || matches!(options.split, SplitChoice::Cold | SplitChoice::Warm));
     let wanted = (stress || profiled) && !options.whole_only;
     let relay = function.class == Class::Free && (wanted || function.traits.must_relay);
     if !relay {
@@ -290,31 +312,35 @@ fn lay_blocks(cfg: &FunctionCfg, counts: &Counts, options: &PlanOptions, align: 
     let split = match options.split {
         SplitChoice::None => Split::None,
         SplitChoice::Cold => Split::Cold,
+        // Resolved by then.
+        SplitChoice::Warm | SplitChoice::ByProfile => Split::Warm,
         SplitChoice::All => Split::All,
         SplitChoice::Random => Split::Random { seed },
     };
     let order = order_blocks(&graph, block_order);
-    let cold = split_blocks(&graph, split);
-    let is_cold = |block: &BlockId| cold.get(block.index()).copied().unwrap_or(false);
-    let blocks: Vec<BlockId> = order.into_iter().map(BlockId).collect();
-    let (cold_blocks, hot_blocks): (Vec<BlockId>, Vec<BlockId>) = blocks.into_iter().partition(is_cold);
-    let mut hot_size = 0;
-    let mut hot_offsets = Vec::with_capacity(hot_blocks.len());
-    for &block in &hot_blocks {
-        hot_offsets.push((cfg.blocks[block].start, hot_size));
-        hot_size += sizes.get(block.index()).copied().unwrap_or(0);
-    }
-    hot_offsets.sort_unstable();
+    let parts = split_blocks(&graph, split);
     // Without counts of its blocks all of a hot function is alike.
     let cost = |&block: &BlockId| match counts.blocks.get(block.index()) {
         Some(&count) if counts.inside_known => line_cost(count, heat.total),
         _ => 1,
     };
-    let line_costs = if heat.is_hot() { hot_blocks.iter().map(cost).collect() } else { Vec::new() };
-    let mut fragments = vec![FragmentPlan { blocks: hot_blocks, align, line_costs }];
-    if !cold_blocks.is_empty() {
-        fragments.push(FragmentPlan { blocks: cold_blocks, align: 1, line_costs: Vec::new() });
+    let fragment = |part: Part| {
+        let is_in = |block: &BlockId| parts.get(block.index()).copied().unwrap_or(Part::Hot) == part;
+        let blocks: Vec<BlockId> = order.iter().map(|&block| BlockId(block)).filter(is_in).collect();
+        let has_costs = heat.is_hot() && part != Part::Cold;
+        let line_costs = if has_costs { blocks.iter().map(cost).collect() } else { Vec::new() };
+        FragmentPlan { blocks, align: if part == Part::Hot { align } else { 1 }, part, line_costs }
+    };
+    let hot = fragment(Part::Hot);
+    let mut hot_size = 0;
+    let mut hot_offsets = Vec::with_capacity(hot.blocks.len());
+    for &block in &hot.blocks {
+        hot_offsets.push((cfg.blocks[block].start, hot_size));
+        hot_size += sizes.get(block.index()).copied().unwrap_or(0);
     }
+    hot_offsets.sort_unstable();
+    let others = [Part::Warm, Part::Cold].into_iter().map(fragment).filter(|fragment| !fragment.blocks.is_empty());
+    let fragments = std::iter::once(hot).chain(others).collect();
     // Per block: counts of the taken and of the fallthrough side.
     let mut sides = vec![(0u64, 0u64); cfg.blocks.len()];
     for (edge, &count) in cfg.edges.iter().zip(&counts.edges) {

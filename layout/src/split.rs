@@ -1,15 +1,17 @@
-//! Which blocks of a function are cold and go to its cold fragment.
+//! Which blocks of a function leave its hot fragment.
 
 use crate::blocks::BlockGraph;
 use crate::random::SplitMix64;
 
-/// How to split a function into a hot and a cold fragment.
+/// How to split a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// Not at all.
     None,
-    /// What was never executed, if it is worth it; see [`SplitParams`].
+    /// What was never executed becomes cold, if it is worth it; see [`SplitParams`].
     Cold,
+    /// Besides, what the function seldom gets to becomes warm, if it is worth it.
+    Warm,
     /// Everything but the entry block: a stress for the emitter, not an optimization.
     All,
     /// Each block but the entry by the toss of a coin: likewise.
@@ -19,73 +21,98 @@ pub enum Split {
     },
 }
 
-/// When [`Split::Cold`] splits. The defaults split exactly the blocks that were never executed.
+/// The fragment of its function that a block goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// With the entry.
+    Hot,
+    /// Executed, but seldom.
+    Warm,
+    /// Never executed, as far as is known.
+    Cold,
+}
+
+/// When [`Split::Cold`] and [`Split::Warm`] split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitParams {
-    /// Fewer cold bytes than this (in the whole function) stay where they are: a second fragment
-    /// costs an unwind entry, alignment, and longer branches to it.
-    pub cold_bytes_min: u64,
-    /// A block is cold if its count is at most this share of the hottest block's count. 0 means
-    /// blocks that were never executed.
-    pub cold_share_max: f64,
+    /// Fewer bytes than this (in the whole function) stay where they are: another fragment
+    /// costs an unwind entry, alignment, and longer branches to it. Of warm and of cold bytes each; too few cold
+    /// ones go with the warm ones.
+    pub bytes_min: u64,
+    /// A block is warm if it is executed less often than this share of the function's entry.
+    pub warm_share: f64,
 }
 
 impl Default for SplitParams {
     fn default() -> Self {
         Self {
-            cold_bytes_min: 32,
-            cold_share_max: 0.0,
+            bytes_min: 32,
+            warm_share: 0.05,
         }
     }
 }
 
-/// Says for each block whether it is cold, with the default parameters; see
-/// [`split_blocks_with_params`].
-pub fn split_blocks(graph: &BlockGraph<'_>, split: Split) -> Vec<bool> {
+/// Says for each block where it goes, with the default parameters; see [`split_blocks_with_params`].
+pub fn split_blocks(graph: &BlockGraph<'_>, split: Split) -> Vec<Part> {
     split_blocks_with_params(graph, split, &SplitParams::default())
 }
 
-/// Says for each block whether it is cold: one `bool` per block. The entry (block 0) never is.
+/// Says for each block where it goes: one [`Part`] per block. The entry (block 0) stays hot.
 ///
 /// A block at the end of an executed edge is executed, whatever its own count says. For
-/// [`Split::Cold`], a function without any count is not split: nothing is known about it, and all
-/// of it is equally cold. Linear.
+/// [`Split::Cold`] and [`Split::Warm`], a function without any count is not split: nothing is known about it,
+/// and all of it is equally cold. Linear.
 pub fn split_blocks_with_params(
     graph: &BlockGraph<'_>,
     split: Split,
     params: &SplitParams,
-) -> Vec<bool> {
-    let mut cold = match split {
-        Split::None => vec![false; graph.len()],
-        Split::All => vec![true; graph.len()],
+) -> Vec<Part> {
+    let mut parts = match split {
+        Split::None => vec![Part::Hot; graph.len()],
+        Split::All => vec![Part::Cold; graph.len()],
         Split::Random { seed } => {
             let mut random = SplitMix64::new(seed);
-            (0..graph.len()).map(|_| random.next() >> 63 == 1).collect()
+            let mut toss = || if random.next() >> 63 == 1 { Part::Cold } else { Part::Hot };
+            (0..graph.len()).map(|_| toss()).collect()
         }
-        Split::Cold => return never_executed(graph, params),
+        Split::Cold => by_counts(graph, params.bytes_min, 0.0),
+        Split::Warm => by_counts(graph, params.bytes_min, params.warm_share),
     };
-    if let Some(entry) = cold.first_mut() {
-        *entry = false;
+    if let Some(entry) = parts.first_mut() {
+        *entry = Part::Hot;
     }
-    cold
+    parts
 }
 
-/// The blocks that are cold by their counts, or none where that is not worth a fragment.
-fn never_executed(graph: &BlockGraph<'_>, params: &SplitParams) -> Vec<bool> {
+/// Parts by counts; each part but the hot one only if it has `bytes_min` bytes.
+fn by_counts(graph: &BlockGraph<'_>, bytes_min: u64, warm_share: f64) -> Vec<Part> {
     let executions = graph.executions();
-    let hottest = executions.iter().copied().max().unwrap_or(0);
-    let cold_count_max = hottest as f64 * params.cold_share_max;
-    let cold: Vec<bool> = (executions.iter().enumerate())
-        .map(|(block, &count)| block != 0 && (count == 0 || count as f64 <= cold_count_max))
-        .collect();
-    let cold_bytes: u64 = (cold.iter().zip(graph.sizes))
-        .filter(|(cold, _)| **cold)
-        .map(|(_, &size)| u64::from(size))
-        .sum();
-    if hottest == 0 || cold_bytes < params.cold_bytes_min {
-        return vec![false; graph.len()];
+    if executions.iter().all(|&count| count == 0) {
+        return vec![Part::Hot; graph.len()];
     }
-    cold
+    let warm_below = executions.first().map_or(0.0, |&entry| entry as f64 * warm_share);
+    let part = |(block, &count): (usize, &u64)| match count {
+        _ if block == 0 => Part::Hot,
+        0 => Part::Cold,
+        _ if (count as f64) < warm_below => Part::Warm,
+        _ => Part::Hot,
+    };
+    let mut parts: Vec<Part> = executions.iter().enumerate().map(part).collect();
+    let bytes_of = |parts: &[Part], wanted: Part| -> u64 {
+        let sizes = parts.iter().zip(graph.sizes).filter(|(part, _)| **part == wanted);
+        sizes.map(|(_, &size)| u64::from(size)).sum()
+    };
+    let rename = |parts: &mut [Part], from: Part, to: Part| {
+        parts.iter_mut().filter(|part| **part == from).for_each(|part| *part = to);
+    };
+    if bytes_of(&parts, Part::Warm) < bytes_min {
+        rename(&mut parts, Part::Warm, Part::Hot);
+    }
+    if bytes_of(&parts, Part::Cold) < bytes_min {
+        let to = if parts.contains(&Part::Warm) { Part::Warm } else { Part::Hot };
+        rename(&mut parts, Part::Cold, to);
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -106,11 +133,11 @@ mod tests {
         let counts = [0, 10, 0, 0];
         assert_eq!(
             split_blocks(&graph(&[8, 8, 16, 16], &counts, &[]), Split::Cold),
-            [false, false, true, true]
+            [Part::Hot, Part::Hot, Part::Cold, Part::Cold]
         );
         assert_eq!(
             split_blocks(&graph(&[8, 8, 16, 15], &counts, &[]), Split::Cold),
-            [false; 4]
+            [Part::Hot; 4]
         );
     }
 
@@ -124,7 +151,7 @@ mod tests {
         }];
         assert_eq!(
             split_blocks(&graph(&[64; 4], &[5, 5, 0, 0], &edges), Split::Cold),
-            [false, false, false, true]
+            [Part::Hot, Part::Hot, Part::Hot, Part::Cold]
         );
     }
 
@@ -132,39 +159,45 @@ mod tests {
     fn nothing_is_cold_without_a_profile() {
         assert_eq!(
             split_blocks(&graph(&[64; 3], &[0; 3], &[]), Split::Cold),
-            [false; 3]
+            [Part::Hot; 3]
         );
         assert!(split_blocks(&graph(&[], &[], &[]), Split::All).is_empty());
     }
 
     #[test]
-    fn a_share_makes_lukewarm_blocks_cold() {
-        let params = SplitParams {
-            cold_share_max: 0.01,
-            ..SplitParams::default()
-        };
-        assert_eq!(
-            split_blocks_with_params(
-                &graph(&[64; 4], &[1, 1000, 10, 11], &[]),
-                Split::Cold,
-                &params
-            ),
-            [false, false, true, false]
-        );
+    fn what_a_function_seldom_gets_to_is_warm() {
+        let counts = [1000, 0, 49, 50, 4000];
+        let sizes = [64; 5];
+        let graph = graph(&sizes, &counts, &[]);
+        let (hot, warm, cold) = (Part::Hot, Part::Warm, Part::Cold);
+        assert_eq!(split_blocks(&graph, Split::Warm), [hot, cold, warm, hot, hot]);
+        let sizes = [64, 8, 64, 64, 64];
+        let few_cold = BlockGraph { sizes: &sizes, ..graph };
+        assert_eq!(split_blocks(&few_cold, Split::Warm), [hot, warm, warm, hot, hot]);
+        assert_eq!(split_blocks(&graph, Split::Cold), [hot, cold, hot, hot, hot]);
+        let at_least = |bytes_min| SplitParams { bytes_min, ..SplitParams::default() };
+        assert_eq!(split_blocks_with_params(&graph, Split::Warm, &at_least(65)), [hot; 5]);
+    }
+
+    #[test]
+    fn warm_is_what_the_entry_is_not() {
+        // A loop of a function that is seldom entered: nothing in it is less often executed than its entry.
+        let counts = [1, 1_000_000, 1];
+        assert_eq!(split_blocks(&graph(&[64; 3], &counts, &[]), Split::Warm), [Part::Hot; 3]);
     }
 
     #[test]
     fn stress_splits_spare_the_entry() {
         let graph = graph(&[1; 64], &[1; 64], &[]);
         let all = split_blocks(&graph, Split::All);
-        assert!(!all[0] && all[1..].iter().all(|cold| *cold));
-        assert_eq!(split_blocks(&graph, Split::None), [false; 64]);
-        let seeds: Vec<Vec<bool>> = (0..8)
+        assert!(all[0] == Part::Hot && all[1..].iter().all(|part| *part == Part::Cold));
+        assert_eq!(split_blocks(&graph, Split::None), [Part::Hot; 64]);
+        let seeds: Vec<Vec<Part>> = (0..8)
             .map(|seed| split_blocks(&graph, Split::Random { seed }))
             .collect();
         for cold in &seeds {
-            let cold_blocks = cold.iter().filter(|cold| **cold).count();
-            assert!(!cold[0] && (16..48).contains(&cold_blocks), "{cold_blocks}");
+            let cold_blocks = cold.iter().filter(|part| **part == Part::Cold).count();
+            assert!(cold[0] == Part::Hot && (16..48).contains(&cold_blocks), "{cold_blocks}");
         }
         assert_ne!(seeds[0], seeds[1]);
         assert_eq!(seeds[3], split_blocks(&graph, Split::Random { seed: 3 }));

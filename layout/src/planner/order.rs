@@ -4,9 +4,9 @@ use postlink_base::{Id, IndexVec};
 use postlink_cfg::{FunctionId, Program};
 
 use super::{FunctionOrderChoice, Laid, PlanOptions, Weights};
-use crate::{CallArc, FunctionNode, FunctionOrder, FunctionPlan, Placed, order_functions};
+use crate::{CallArc, FunctionNode, FunctionOrder, FunctionPlan, Part, Placed, order_functions};
 
-/// The order of placement: first fragments in function order, then the others in the same order.
+/// The order of placement: first fragments in function order, then warm ones, then the others, in the same order each.
 pub(super) fn order(
     program: &Program<'_>,
     weights: Option<&Weights<'_>>,
@@ -70,15 +70,19 @@ pub(super) fn order(
         .filter_map(|node| moving.get(node as usize).map(|&index| FunctionId(index)))
         .collect();
     let is_hot = |id: FunctionId| laid.get(id.index()).is_some_and(|laid| laid.samples > 0);
-    let fragments_of = |id: FunctionId| match functions.get(id) {
-        Some(FunctionPlan::Relay { fragments, .. }) => u32::try_from(fragments.len()).unwrap_or(1),
-        _ => 1,
+    let others = |id: FunctionId, is_warm: bool| {
+        let fragments = match functions.get(id) {
+            Some(FunctionPlan::Relay { fragments, .. }) => fragments.as_slice(),
+            _ => &[],
+        };
+        let wanted = fragments.iter().zip(0..).skip(1).filter(move |(fragment, _)| (fragment.part == Part::Warm) == is_warm);
+        wanted.map(move |(_, fragment)| Placed { function: id, fragment })
     };
-    let rest = |id: FunctionId| (1..fragments_of(id)).map(move |fragment| Placed { function: id, fragment });
     let (hot, cold): (Vec<FunctionId>, Vec<FunctionId>) = ordered.into_iter().partition(|&id| is_hot(id));
     let mut order: Vec<Placed> = hot.iter().map(|&function| Placed { function, fragment: 0 }).collect();
-    order.extend(hot.iter().flat_map(|&id| rest(id)));
+    order.extend(hot.iter().flat_map(|&id| others(id, true)));
+    order.extend(hot.iter().flat_map(|&id| others(id, false)));
     order.extend(cold.iter().map(|&function| Placed { function, fragment: 0 }));
-    order.extend(cold.iter().flat_map(|&id| rest(id)));
+    order.extend(cold.iter().flat_map(|&id| others(id, true).chain(others(id, false))));
     order
 }

@@ -56,8 +56,11 @@ pub(crate) enum BlockOrderArg {
 
 #[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
 pub(crate) enum SplitArg {
-    /// Blocks without samples leave functions that have some (the default with a profile)
+    /// Blocks without samples leave functions that have some (the default with a profile, unless much was executed)
     Cold,
+    /// So do, to another place, blocks that are seldom executed (the default with a profile if at least 4 MB of functions
+    /// were executed)
+    Warm,
     /// Every block but the entry: a stress test
     All,
     /// By the seed: a stress test

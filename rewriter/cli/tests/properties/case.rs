@@ -184,7 +184,7 @@ fn options(random: &mut Random, number: usize) -> String {
     };
     add("block-order", &["keep", "reverse", "random", "random"], &["ext-tsp"]);
     add("function-order", &["keep", "reverse", "random", "random"], &["cdsort", "hfsort"]);
-    add("split", &["none", "all", "random", "random"], &["cold"]);
+    add("split", &["none", "all", "random", "random"], &["cold", "warm"]);
     let _ = write!(text, " --seed {}", random.below(1000));
     if hot && (!profile || random.chance(40)) {
         text.push_str(" --hot-all");

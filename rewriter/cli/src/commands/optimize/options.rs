@@ -82,10 +82,11 @@ pub(super) fn plan_options(program: &Program<'_>, arguments: &Optimize) -> Resul
     };
     let split = match arguments.split {
         Some(SplitArg::Cold) => SplitChoice::Cold,
+        Some(SplitArg::Warm) => SplitChoice::Warm,
         Some(SplitArg::All) => SplitChoice::All,
         Some(SplitArg::Random) => SplitChoice::Random,
         Some(SplitArg::None) => SplitChoice::None,
-        None if has_profile => SplitChoice::Cold,
+        None if has_profile => SplitChoice::ByProfile,
         None => SplitChoice::None,
     };
     let function_order = match arguments.function_order.as_deref() {
