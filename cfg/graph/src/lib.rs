@@ -16,6 +16,7 @@ mod data_refs;
 mod discover;
 pub mod dump;
 mod function_cfg;
+mod got;
 mod offsets;
 mod outward;
 mod program;
@@ -27,6 +28,7 @@ mod tables;
 pub use callgraph::{CallGraph, CallKind};
 pub use build::{GraphBuilder, build_cfg};
 pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Terminator};
+pub use got::{GotCall, GotCalls};
 pub use program::{
     BlockId, Class, DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program,
     Traits,

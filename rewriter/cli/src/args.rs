@@ -121,6 +121,9 @@ pub(crate) struct Optimize {
     /// Keep the static relocations of loaded sections, brought up to date, for tools that ask for them
     #[arg(long)]
     pub(crate) keep_relocs: bool,
+    /// Leave calls through the GOT as they are, even where the target is known
+    #[arg(long)]
+    pub(crate) keep_got_calls: bool,
     /// Do not check that the output is the input's program
     #[arg(long, conflicts_with = "report")]
     pub(crate) no_verify: bool,

@@ -84,6 +84,7 @@ struct CheckedEvidence {
     data_bytes: u64,
     dead_bytes: u64,
     assumed_no_return: u64,
+    got_calls: u64,
     undecoded_bytes: u64,
     unreached_bytes: u64,
 }
@@ -103,6 +104,7 @@ impl From<&Checked> for CheckedEvidence {
             data_bytes,
             dead_bytes,
             assumed_no_return,
+            got_calls,
             undecoded_bytes,
             unreached_bytes,
         } = checked;
@@ -119,6 +121,7 @@ impl From<&Checked> for CheckedEvidence {
             data_bytes,
             dead_bytes,
             assumed_no_return,
+            got_calls,
             undecoded_bytes,
             unreached_bytes,
         }

@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) verify: bool,
     pub(crate) no_map: bool,
     pub(crate) keep_relocs: bool,
+    /// Leave calls through the GOT as they are.
+    pub(crate) keep_got_calls: bool,
     /// Digest of the input file.
     pub(crate) input_digest: Digest,
     /// Options as they go into the output's note: no paths, no time.
@@ -102,7 +104,7 @@ pub(crate) fn back_end<'d>(
             counts: &counts,
         });
         let shapes = stages.run("plan", || shape(program, &attached.graphs, weights.as_ref(), &plan_options, may_move));
-        let (order, assembled) = order_and_assemble(program, &attached.graphs, &shapes, weights.as_ref(), &plan_options, stages);
+        let (order, assembled) = order_and_assemble(program, &attached.graphs, &shapes, weights.as_ref(), (&plan_options, options.keep_got_calls), stages);
         let plan = shapes.into_plan(plan_options.mode, order);
         // A later round is rare and builds them again.
         attached = Attached::default();
@@ -176,14 +178,14 @@ fn order_and_assemble(
     graphs: &Graphs,
     shapes: &Shapes,
     weights: Option<&Weights<'_>>,
-    options: &PlanOptions,
+    (options, keep_got_calls): (&PlanOptions, bool),
     stages: &mut Stages,
 ) -> (Vec<Placed>, Result<Assembled, EmitError>) {
     let aside = stages.aside("order");
     stages.run("assemble", || {
         rayon::join(
             || aside.run(|| shapes.order(program, weights, options)),
-            || assemble(program, graphs, shapes.functions()),
+            || assemble(program, graphs, shapes.functions(), keep_got_calls),
         )
     })
 }

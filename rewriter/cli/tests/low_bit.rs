@@ -91,7 +91,7 @@ fn an_odd_address_that_is_a_value_is_no_proof() {
                     *old = align;
                 }
             }
-            let assembled = assemble(&program, &graphs, &plan.functions).unwrap();
+            let assembled = assemble(&program, &graphs, &plan.functions, false).unwrap();
             let output = emit(&program, assembled, &plan, &EmitOptions { note: b"{}".to_vec(), ..EmitOptions::default() }).unwrap();
             let new = Image::parse(&output.bytes).unwrap();
             check(&image, &new, &output.map, &CheckOptions::default())

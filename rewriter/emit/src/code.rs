@@ -1,7 +1,7 @@
 //! New code for the whole program: assembled in parallel, placed, mapped, written.
 
 use postlink_base::{AddressMap, Id, IndexVec, MapKind, MapRange, NewAddr, OldAddr};
-use postlink_cfg::{Class, Fixup, FunctionId, Graphs, Program};
+use postlink_cfg::{Class, Fixup, FunctionId, GotCall, GotCalls, Graphs, Program};
 use postlink_layout::{FunctionPlan, Plan};
 use rayon::prelude::*;
 
@@ -9,6 +9,7 @@ use crate::lines::LineStarts;
 use crate::placement::{Demand, Placement};
 use crate::relay::{RelaidFragment, Relay};
 use crate::relocator::Relocator;
+use crate::direct;
 use crate::{EmitError, MovedFragment, MovedFunction, Piece};
 
 /// Rigid functions keep their address modulo this: the widest alignment that an instruction asks of
@@ -18,15 +19,30 @@ const RIGID_ALIGN: u32 = 64;
 /// New code of every function that is laid out anew, without addresses.
 pub struct Assembled {
     fragments: Vec<Option<Box<[RelaidFragment]>>>,
+    /// Calls through the GOT that are to be direct in functions that move.
+    got_calls: GotCalls,
 }
 
 impl Assembled {
     pub(crate) fn of(&self, function: FunctionId) -> Option<&[RelaidFragment]> {
         self.fragments.get(function.index())?.as_deref()
     }
+
+    /// Number of calls through the GOT that are direct if all of `plan` is written.
+    pub(crate) fn direct_calls(&self, program: &Program<'_>, plan: &Plan) -> u64 {
+        let count = |placed: &postlink_layout::Placed| match self.of(placed.function) {
+            Some(all) => all.get(placed.fragment as usize).map_or(0, |fragment| u64::from(fragment.direct)),
+            None => {
+                let function = &program.functions[placed.function];
+                self.got_calls.within(function.start, function.end).len() as u64
+            }
+        };
+        plan.order.iter().map(count).sum()
+    }
 }
 
 /// Assembles all functions that are laid out anew: their new code does not depend on the order in which they are placed.
+/// `keep_got_calls`: calls through the GOT stay as they are, even if the slot always leads to the same function.
 ///
 /// # Errors
 /// [`EmitError::Function`] if one function cannot follow its plan (it can stay instead).
@@ -34,7 +50,9 @@ pub fn assemble(
     program: &Program<'_>,
     graphs: &Graphs,
     functions: &IndexVec<FunctionId, FunctionPlan>,
+    keep_got_calls: bool,
 ) -> Result<Assembled, EmitError> {
+    let got_calls = if keep_got_calls { GotCalls::default() } else { GotCalls::find(program) };
     let fragments: Result<Vec<_>, EmitError> = (0..program.functions.len())
         .into_par_iter()
         .map(|index| {
@@ -42,14 +60,15 @@ pub fn assemble(
             let Some(FunctionPlan::Relay { fragments, prefer_fall }) = functions.get(id) else { return Ok(None) };
             let function = &program.functions[id];
             let cfg = graphs.get(program, id);
-            let relay = Relay { cfg: &cfg, bytes: program.bytes(function), fixups: &program.fixups[id], prefer_fall };
+            let got_calls = got_calls.within(function.start, function.end);
+            let relay = Relay { cfg: &cfg, bytes: program.bytes(function), fixups: &program.fixups[id], got_calls, prefer_fall };
             relay
                 .assemble(fragments)
                 .map(|fragments| Some(fragments.into_boxed_slice()))
                 .map_err(|fault| EmitError::Function { start: function.start, what: fault.to_string() })
         })
         .collect();
-    Ok(Assembled { fragments: fragments? })
+    Ok(Assembled { fragments: fragments?, got_calls })
 }
 
 /// Size and alignment of each fragment in the order of placement.
@@ -194,6 +213,8 @@ struct Job<'a> {
     /// What is copied there first; `None` if the code stands there already.
     source: Option<&'a [u8]>,
     fixups: &'a [Fixup],
+    /// Those of the function that are to be direct and are not yet.
+    got_calls: &'a [GotCall],
     new: u64,
     offset: usize,
     size: usize,
@@ -214,6 +235,9 @@ impl Job<'_> {
             if self.source.is_none() && relocator.to_new(fixup.target) == fixup.target {
                 continue;
             }
+            let call = direct::at(self.got_calls, start + u64::from(fixup.offset));
+            let made = call.and_then(|call| direct::make(code, fixup, call));
+            let fixup = made.as_ref().unwrap_or(fixup);
             relocator.patch_code(code, fixup, start, self.new).ok_or_else(|| EmitError::Function {
                 start,
                 what: format!("its operand at +{:#x} cannot reach {:#x}", fixup.offset, fixup.target),
@@ -238,12 +262,16 @@ pub(crate) fn write(
     const BATCH: usize = 512;
     let mut jobs = Vec::with_capacity(placement.starts.len());
     for (placed, &new) in plan.order.iter().zip(&placement.starts) {
-        let (source, fixups) = match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
-            Some(fragment) => (fragment.code.as_slice(), fragment.fixups.as_slice()),
-            None => (program.bytes(&program.functions[placed.function]), &program.fixups[placed.function]),
+        let (source, fixups, got_calls) = match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
+            Some(fragment) => (fragment.code.as_slice(), fragment.fixups.as_slice(), &[][..]),
+            None => {
+                let function = &program.functions[placed.function];
+                let got_calls = assembled.got_calls.within(function.start, function.end);
+                (program.bytes(function), &program.fixups[placed.function], got_calls)
+            }
         };
         let offset = offset_of(new).ok_or_else(|| unplaced(new))?;
-        jobs.push(Job { function: placed.function, source: Some(source), fixups, new, offset, size: source.len() });
+        jobs.push(Job { function: placed.function, source: Some(source), fixups, got_calls, new, offset, size: source.len() });
     }
     for (id, function) in program.functions.iter_enumerated() {
         let fixups = &program.fixups[id];
@@ -251,7 +279,7 @@ pub(crate) fn write(
         if stays && !fixups.is_empty() {
             let offset = offset_of(function.start).ok_or_else(|| unplaced(function.start))?;
             let size = program.bytes(function).len();
-            jobs.push(Job { function: id, source: None, fixups, new: function.start, offset, size });
+            jobs.push(Job { function: id, source: None, fixups, got_calls: &[], new: function.start, offset, size });
         }
     }
     jobs.par_sort_unstable_by_key(|job| (job.offset, job.end()));

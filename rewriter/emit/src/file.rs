@@ -48,6 +48,8 @@ pub struct Output {
     pub dropped_relocations: Vec<String>,
     /// Bytes of code in the appended segment.
     pub appended_code: u64,
+    /// Calls through the GOT that became direct.
+    pub direct_calls: u64,
     /// The program header table moved; see [`EmitOptions::may_move_headers`].
     pub moved_headers: bool,
     /// File offset of the note, [`EmitOptions::note`], in `bytes`.
@@ -193,6 +195,7 @@ pub fn emit(
         dropped_sections,
         dropped_relocations,
         appended_code,
+        direct_calls: assembled.direct_calls(program, plan),
         moved_headers,
         note_offset,
         content,

@@ -8,6 +8,7 @@
 //! **Invariant:** decides no order, and reads no profile.
 
 mod code;
+mod direct;
 mod error;
 mod file;
 mod headers;

@@ -6,7 +6,7 @@
 //! fragment's size does not depend on where it is placed, because branches that leave it are long.
 
 use postlink_base::IndexVec;
-use postlink_cfg::{Block, BlockId, Fixup, FixupKind, FunctionCfg, Target, Terminator};
+use postlink_cfg::{Block, BlockId, Fixup, FixupKind, FunctionCfg, GotCall, Target, Terminator};
 use postlink_isa::BranchForm;
 use postlink_isa::x86_64::{
     JCC_LONG, JCC_SHORT, JMP_LONG, JMP_SHORT, SHORT_ONLY_FAR, encode_jcc_long, encode_jcc_short, encode_jmp_long,
@@ -14,6 +14,7 @@ use postlink_isa::x86_64::{
 };
 use postlink_layout::FragmentPlan;
 
+use crate::direct;
 use crate::lines::LineStarts;
 
 /// A run of new code and the old code it stands for, both as offsets (old from the function's start,
@@ -36,6 +37,8 @@ pub(crate) struct RelaidFragment {
     pub(crate) line_starts: Option<LineStarts>,
     /// Fields that depend on addresses; offsets are in `code`, targets are old addresses.
     pub(crate) fixups: Vec<Fixup>,
+    /// Calls through the GOT that became direct.
+    pub(crate) direct: u32,
     pub(crate) pieces: Vec<RelaidPiece>,
 }
 
@@ -91,6 +94,8 @@ pub(crate) struct Relay<'a> {
     pub(crate) bytes: &'a [u8],
     /// Outward fixups of the function, sorted by offset.
     pub(crate) fixups: &'a [Fixup],
+    /// Calls of the function that are to be direct.
+    pub(crate) got_calls: &'a [GotCall],
     /// See [`postlink_layout::FunctionPlan::Relay`].
     pub(crate) prefer_fall: &'a [bool],
 }
@@ -237,6 +242,7 @@ impl Relay<'_> {
                 align: plan.align,
                 line_starts: (!plan.line_costs.is_empty()).then(|| LineStarts::new(starts.get(1..).unwrap_or(&[]), &plan.line_costs, plan.align)),
                 fixups: Vec::new(),
+                direct: 0,
                 pieces: Vec::with_capacity(plan.blocks.len() * 2),
             },
         };
@@ -277,7 +283,25 @@ impl Writer<'_, '_> {
         for fixup in fixups.iter().skip(first).take_while(|fixup| fixup.offset < block.body_end) {
             self.fragment.fixups.push(Fixup { offset: fixup.offset - block.start + new, ..*fixup });
         }
+        if !self.relay.got_calls.is_empty() {
+            self.direct_calls(block, new);
+        }
         Ok(())
+    }
+
+    /// Makes the calls through the GOT in the copy of `block`, which starts at `new`, direct.
+    fn direct_calls(&mut self, block: &Block, new: u32) {
+        let RelaidFragment { code, fixups, direct, .. } = &mut self.fragment;
+        let copied = fixups.partition_point(|fixup| fixup.offset < new);
+        for fixup in fixups.iter_mut().skip(copied) {
+            let place = self.relay.cfg.start + u64::from(fixup.offset - new + block.start);
+            if let Some(call) = direct::at(self.relay.got_calls, place)
+                && let Some(made) = direct::make(code, fixup, call)
+            {
+                *fixup = made;
+                *direct += 1;
+            }
+        }
     }
 
     fn exits(&mut self, block: &Block, exits: Exits, old_len: u32, inside: &impl Fn(Target) -> Option<u32>) {

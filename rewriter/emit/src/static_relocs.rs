@@ -17,6 +17,7 @@ use postlink_layout::Plan;
 use rayon::prelude::*;
 
 use crate::code::Assembled;
+use crate::direct;
 use crate::placement::Placement;
 use crate::relocator::Relocator;
 use crate::symbols::Symtab;
@@ -280,6 +281,9 @@ impl<W: Fn(u64, u8) -> Option<u64> + Sync> Updater<'_, '_, W> {
             return Ok(None);
         };
         let same = Rela { offset: new_place, symbol: index, ..rela };
+        if is_got_load(rela.kind) && self.became_direct(rela.offset, new_place) {
+            return Ok(self.direct_call(same));
+        }
         let from_got = matches!(rela.kind, reloc::GOTOFF64 | reloc::PLTOFF64);
         let width = match form(rela.kind) {
             Some((width, _)) => width,
@@ -307,6 +311,22 @@ impl<W: Fn(u64, u8) -> Option<u64> + Sync> Updater<'_, '_, W> {
         }
         let field = Field { old_place: rela.offset, old_value, new_place, new_value };
         Ok(Some(self.solve(rela, same, field)))
+    }
+
+    fn became_direct(&self, old_place: u64, new_place: u64) -> bool {
+        let old = self.context.program.image.bytes_at(old_place.wrapping_sub(2), 2);
+        let new = (self.context.word)(new_place.wrapping_sub(2), 2);
+        old.zip(new).is_some_and(|(old, new)| direct::is_change(old, new))
+    }
+
+    /// The relocation of a call that led through the GOT, against the same symbol if that is what it calls.
+    fn direct_call(&self, through_got: Rela) -> Option<Rela> {
+        let word = (self.context.word)(through_got.offset, 4)?;
+        let target = through_got.offset.wrapping_add(4).wrapping_add_signed(extend(word, 4));
+        let own = self.new_symbol(through_got.symbol).filter(|symbol| symbol.value == target);
+        let (value, symbol) = own.map(|own| (own.value, through_got.symbol)).or_else(|| self.covering(target))?;
+        let addend = target.wrapping_sub(value).cast_signed().wrapping_sub(4);
+        Some(Rela { symbol, kind: reloc::PLT32, addend, ..through_got })
     }
 
     /// lld turns `jmp *f@GOTPCREL(%rip)` into `jmp f; nop`, whose field stands a byte in front of where the relocation says.

@@ -13,6 +13,7 @@ mod evidence;
 mod file;
 mod fixed;
 mod gaps;
+mod got;
 mod pointers;
 mod proof;
 mod references;

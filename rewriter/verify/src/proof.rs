@@ -103,6 +103,8 @@ pub struct Checked {
     /// Calls at the very end of a function, where the old and the new code go on differently; they
     /// are taken not to return (`docs/proof.md`, assumption A4).
     pub assumed_no_return: u64,
+    /// Calls through the GOT that became direct (`docs/proof.md`, assumption A9).
+    pub got_calls: u64,
     /// Bytes of code that did not move and that the second decoder does not know; kept byte for byte.
     pub undecoded_bytes: u64,
     /// Bytes inside of functions that no known path reaches; kept byte for byte.
@@ -124,6 +126,7 @@ impl Checked {
         self.data_bytes += other.data_bytes;
         self.dead_bytes += other.dead_bytes;
         self.assumed_no_return += other.assumed_no_return;
+        self.got_calls += other.got_calls;
         self.undecoded_bytes += other.undecoded_bytes;
         self.unreached_bytes += other.unreached_bytes;
     }

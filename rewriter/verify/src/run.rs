@@ -8,6 +8,7 @@ use tracing::trace_span;
 use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::fixed::Fixed;
+use crate::got::ConstantSlots;
 use crate::pointers::{DynamicRelocations, Pointer};
 use crate::proof::{Findings, Obligation, Proof};
 use crate::references::References;
@@ -45,6 +46,7 @@ pub struct Before {
     relocations: StaticRelocations,
     dynamic: DynamicRelocations,
     pointers: Vec<Pointer>,
+    slots: ConstantSlots,
 }
 
 impl Before {
@@ -53,7 +55,7 @@ impl Before {
         let relocations = StaticRelocations::read(old);
         let dynamic = DynamicRelocations::read(old);
         let pointers = pointers::collect(old, &relocations, &dynamic, &CodeView::of_sections(old));
-        Self { relocations, dynamic, pointers }
+        Self { relocations, dynamic, pointers, slots: ConstantSlots::read(old) }
     }
 }
 
@@ -79,7 +81,7 @@ fn examine(
     options: &CheckOptions,
     doubt: bool,
 ) -> Option<Proof> {
-    let Before { relocations, dynamic, pointers } = before;
+    let Before { relocations, dynamic, pointers, slots } = before;
     let mut findings = Findings::default();
     if let Some(tool) = foreign(new, map) {
         findings.notes.push(format!(
@@ -141,6 +143,7 @@ fn examine(
         relocations,
         references,
         got: got(old),
+        slots,
         old_code,
         new_code,
     };
@@ -339,6 +342,12 @@ fn add_notes(findings: &mut Findings) {
         findings.notes.push(format!(
             "{} calls that end a function are taken not to return (docs/proof.md, A4)",
             checked.assumed_no_return
+        ));
+    }
+    if checked.got_calls > 0 {
+        findings.notes.push(format!(
+            "{} calls through slots of the GOT became direct: nobody may write those slots once the file is relocated (docs/proof.md, A9)",
+            checked.got_calls
         ));
     }
     if checked.undecoded_bytes > 0 {

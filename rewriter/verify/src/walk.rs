@@ -13,6 +13,7 @@
 
 mod ahead;
 mod compare;
+mod got_call;
 mod marks;
 mod silent;
 
@@ -25,6 +26,7 @@ use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Extent, Functions, Piece};
 use crate::decode::{Decoded, Eyes, Flow};
 use crate::fixed::Fixed;
+use crate::got::ConstantSlots;
 pub(crate) use compare::little;
 use crate::proof::{Findings, Obligation, Violation};
 use crate::references::References;
@@ -45,6 +47,7 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) fixed: Fixed,
     /// Address that GOT-relative fields count from.
     pub(crate) got: u64,
+    pub(crate) slots: &'a ConstantSlots,
     pub(crate) old_tables: &'a UnwindTables,
     pub(crate) new_tables: &'a UnwindTables,
     /// New instructions that were added or encoded anew, and those of them whose unwind row is right

@@ -138,6 +138,7 @@ pub(crate) fn optimize(
         verify: !arguments.no_verify,
         no_map: arguments.no_map,
         keep_relocs: arguments.keep_relocs,
+        keep_got_calls: arguments.keep_got_calls,
         input_digest,
         note_options: note_options(arguments),
         report: arguments.report.is_some(),

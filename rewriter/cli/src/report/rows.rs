@@ -89,6 +89,7 @@ pub(crate) fn counts(checked: &Checked) -> Vec<CountRow> {
         ("bytes of data", checked.data_bytes),
         ("bytes without live code", checked.dead_bytes),
         ("calls taken not to return", checked.assumed_no_return),
+        ("calls through the GOT made direct", checked.got_calls),
         ("bytes kept, not decoded", checked.undecoded_bytes),
         ("bytes kept, not reached", checked.unreached_bytes),
     ]

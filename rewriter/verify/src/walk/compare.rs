@@ -60,6 +60,10 @@ impl Walker<'_, '_, '_> {
                 self.check_target(old, target, other_target)?;
                 Ok((other.len, new_next))
             }
+            (Flow::IndirectCall, Flow::Call(other_target)) => {
+                self.got_call(old, bytes, decoded, (new_bytes, other_target))?;
+                Ok((other.len, new_next))
+            }
             // A jump out of the code, such as to an undefined weak symbol.
             (Flow::Jump(target), Flow::Jump(other_target)) => {
                 if target == other_target { Ok((other.len, new_next)) } else { Err(TARGET) }

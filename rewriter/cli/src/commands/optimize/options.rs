@@ -27,6 +27,9 @@ pub(super) fn note_options(arguments: &Optimize) -> Vec<String> {
     if arguments.keep_relocs {
         options.push("keep-relocs".to_owned());
     }
+    if arguments.keep_got_calls {
+        options.push("keep-got-calls".to_owned());
+    }
     if arguments.hot_all {
         options.push("hot-all".to_owned());
     }
@@ -59,6 +62,7 @@ pub(crate) fn command_line(arguments: &Optimize, order_file: Option<&str>) -> Ve
         ("--allow-stale", arguments.allow_stale),
         ("--no-map", arguments.no_map),
         ("--keep-relocs", arguments.keep_relocs),
+        ("--keep-got-calls", arguments.keep_got_calls),
         ("--no-verify", arguments.no_verify),
     ] {
         line.extend(is_set.then(|| flag.to_owned()));

@@ -30,6 +30,8 @@ pub(super) struct Summary {
     old_size: u64,
     new_size: u64,
     appended_code: u64,
+    /// Calls through the GOT that became direct.
+    direct_calls: u64,
     whole_only: bool,
     moved_headers: bool,
     dropped_sections: Vec<String>,
@@ -100,6 +102,7 @@ impl Summary {
             old_size: old_size as u64,
             new_size: outcome.output.bytes.len() as u64,
             appended_code: outcome.output.appended_code,
+            direct_calls: outcome.output.direct_calls,
             whole_only: outcome.whole_only,
             moved_headers: outcome.output.moved_headers,
             dropped_sections: outcome.output.dropped_sections.clone(),
@@ -129,6 +132,9 @@ impl Summary {
                 samples.functions,
                 percent(samples.free, samples.all)
             );
+        }
+        if self.direct_calls > 0 {
+            let _ = writeln!(out, "calls      {} through the GOT made direct", self.direct_calls);
         }
         for (name, why) in &self.contained {
             let _ = writeln!(out, "kept       {name} [CFG020]: {why}");
@@ -192,6 +198,7 @@ impl Summary {
             SummaryRow { what: "bytes of the input", count: self.old_size },
             SummaryRow { what: "bytes of the output", count: self.new_size },
             SummaryRow { what: "bytes of code behind the old text", count: self.appended_code },
+            SummaryRow { what: "calls through the GOT made direct", count: self.direct_calls },
             SummaryRow { what: "sections of debug information left out", count: self.dropped_sections.len() as u64 },
         ];
         if let Some(samples) = &self.samples {
