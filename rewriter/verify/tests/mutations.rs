@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test talks and fails by panicking")]
 
+#[path = "mutations/got.rs"]
+mod got;
 #[path = "mutations/pairs.rs"]
 mod pairs;
 #[path = "mutations/sites.rs"]
@@ -45,7 +47,7 @@ fn add(file: &mut [u8], at: usize, width: usize, delta: i64) {
 type Mutation = fn(&mut Vec<u8>, &Sites, &mut Random) -> Option<usize>;
 
 /// Each kind changes the file and gives the offset, or finds no place in this file.
-const KINDS: [(&str, Mutation); 29] = [
+const KINDS: [(&str, Mutation); 31] = [
     ("displacement", |file, sites, random| {
         let at = random.pick(&sites.displacements)?;
         add(file, at, 4, [1, 3, 16, -5, 0x1000][(random.next() % 5) as usize]);
@@ -102,6 +104,19 @@ const KINDS: [(&str, Mutation); 29] = [
     ("kept code: other byte", |file, sites, random| {
         let at = random.pick(&sites.kept_bytes)?;
         file[at] ^= 1 << (random.next() % 8);
+        Some(at)
+    }),
+    ("direct for GOT call: target", |file, sites, random| {
+        let at = random.pick(&sites.got.direct)?;
+        add(file, at, 4, [1, 3, 16, -5, 0x1000][(random.next() % 5) as usize]);
+        Some(at)
+    }),
+    ("GOT call made direct", |file, sites, random| {
+        // What the slot holds while nobody changes it, or is preempted.
+        let (at, addr, target) = random.pick(&sites.got.through_slot)?;
+        let distance = i32::try_from(target.wrapping_sub(addr + 6).cast_signed()).ok()?;
+        file[at..at + 2].copy_from_slice(&[0x67, 0xe8]);
+        file[at + 2..at + 6].copy_from_slice(&distance.to_le_bytes());
         Some(at)
     }),
     ("table entries swapped", |file, sites, random| {
@@ -221,7 +236,8 @@ fn is_proven(old: &Image<'_>, new: &[u8]) -> bool {
 fn mutants_are_caught() {
     let wanted: usize = std::env::var("POSTLINK_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(600);
     let folder = tempfile::tempdir().unwrap();
-    let pairs: Vec<Pair> = pairs::all(folder.path(), 24);
+    let mut pairs: Vec<Pair> = pairs::all(folder.path(), 24);
+    pairs.extend(got::pairs(folder.path()));
     assert!(pairs.len() >= 20, "only {} programs could be built", pairs.len());
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut missed = Vec::new();

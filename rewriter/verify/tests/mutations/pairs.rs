@@ -85,7 +85,7 @@ pub(crate) fn all(folder: &Path, most: usize) -> Vec<Pair> {
     pairs
 }
 
-fn find_postlink() -> Option<PathBuf> {
+pub(crate) fn find_postlink() -> Option<PathBuf> {
     if let Ok(path) = std::env::var("POSTLINK") {
         return Some(PathBuf::from(path));
     }

@@ -5,6 +5,8 @@ use postlink_image::{Image, elf, reloc, relr_addresses};
 use yaxpeax_arch::LengthedInstruction as _;
 use yaxpeax_x86::amd64::{InstDecoder, Instruction, Opcode};
 
+use crate::got::GotSites;
+
 /// File offsets in the new file.
 #[derive(Default)]
 pub(crate) struct Sites {
@@ -25,6 +27,7 @@ pub(crate) struct Sites {
     pub(crate) kept_fields: Vec<usize>,
     /// Bytes of instructions that did not move, without a field that depends on their place.
     pub(crate) kept_bytes: Vec<usize>,
+    pub(crate) got: GotSites,
     /// Entries of jump tables: offset, width; neighbours in the list stand beside each other.
     pub(crate) table_entries: Vec<(usize, usize)>,
     /// Words of `.got*`, `.init_array`, `.fini_array` that are not zero.
@@ -99,6 +102,7 @@ fn code(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, sites: &mut Sites) {
                 continue;
             }
             sites.instructions.push((offset, len));
+            sites.got.add((old, new), map, addr, here);
             if here == [0xf3, 0x0f, 0x1e, 0xfa] {
                 sites.endbrs.push(offset);
             }
