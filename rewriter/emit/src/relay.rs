@@ -1,7 +1,8 @@
 //! New code for one function whose blocks are laid out anew: bytes, and which old code they stand for.
 //!
 //! Blocks are copied; only direct jumps and conditional branches at their ends are encoded again, in
-//! the shortest form that reaches. Sizes are found by relaxation: every branch inside a fragment starts
+//! the shortest form that reaches, and calls through the GOT that become direct (`direct.rs`), which are as
+//! long as before. Sizes are found by relaxation: every branch inside a fragment starts
 //! short and grows when its target is too far. Branches only ever grow, so the loop ends; and a
 //! fragment's size does not depend on where it is placed, because branches that leave it are long.
 
