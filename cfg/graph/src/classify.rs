@@ -43,14 +43,23 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     unwind_facts(program, facts);
     indirect_jumps(program, facts);
     let mut off_entries = off_entries(program);
-    references(program, facts, &off_entries);
-    if gaps::gaps(program, facts, &off_entries) {
+    // What they look at none of them changes. Whose finding comes first, its reasons count.
+    let seen: &Program<'_> = program;
+    let (referred, gaps) =
+        rayon::join(|| references(seen, facts, &off_entries), || gaps::gaps(seen, facts, &off_entries));
+    referred.apply(program);
+    if gaps.apply(program) {
         off_entries = self::off_entries(program);
     }
-    boundaries::boundaries(program, facts, &off_entries);
+    let seen: &Program<'_> = program;
+    let (bounded, jump_targets) =
+        rayon::join(|| boundaries::boundaries(seen, facts, &off_entries), || jump_targets(seen, &off_entries));
+    for (low, high) in bounded {
+        pin_range(program, low, high, Reason::AddressArithmetic);
+    }
+    program.jump_targets = jump_targets;
     doubts(program, facts);
     ends(program);
-    program.jump_targets = jump_targets(program, &off_entries);
 }
 
 /// A reference from data that does not lead to a function's entry.
@@ -257,9 +266,23 @@ fn refer(
     label.map(Referred::Label).into_iter().chain(lowered)
 }
 
+/// What all references mean.
+struct References {
+    labels: Vec<u64>,
+    lowered: Vec<(FunctionId, Class, Reason)>,
+}
+
+impl References {
+    fn apply(self, program: &mut Program<'_>) {
+        for (id, class, reason) in self.lowered {
+            lower(&mut program.functions[id], class, reason);
+        }
+        program.labels = self.labels;
+    }
+}
+
 /// Labels: every place inside a function that something else refers to.
-fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) {
-    let seen: &Program<'_> = program;
+fn references(seen: &Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> References {
     let inside = |target: u64| seen.place_of(target).filter(|&(_, is_entry)| !is_entry).map(|(id, _)| id);
     let from_code = facts.outward.par_iter().map(|outward| {
         (outward.target, inside(outward.target), Some((outward.from, outward.kind)), false)
@@ -285,11 +308,8 @@ fn references(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[O
             Referred::Lower(id, class, reason) => Some((id, class, reason)),
         })
         .collect();
-    for (id, class, reason) in lowered {
-        lower(&mut program.functions[id], class, reason);
-    }
-    let others = program.landing_pads.iter().copied().filter(|&pad| !labels.insert(pad)).collect();
-    program.labels = all_of(&labels, others);
+    let others = seen.landing_pads.iter().copied().filter(|&pad| !labels.insert(pad)).collect();
+    References { labels: all_of(&labels, others), lowered }
 }
 
 /// Pins every function that overlaps `low..=high`.

@@ -342,7 +342,8 @@ fn cold_parts(program: &Program<'_>) -> Vec<bool> {
         let symbol = function.symbol.and_then(|index| table.as_ref()?.get(index as usize));
         symbol.is_some_and(|symbol| {
             let name = table.map_or(&[][..], |table| table.name(&symbol));
-            name.windows(5).any(|part| part == b".cold")
+            // Few names have a dot at all.
+            name.contains(&b'.') && name.windows(5).any(|part| part == b".cold")
         })
     };
     functions.map(is_cold).collect()

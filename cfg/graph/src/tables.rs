@@ -95,24 +95,26 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
         .collect();
     let mut found = Tables { tables: Vec::new(), refs: Vec::new(), doubtful: Vec::new(), dead_entries: Vec::new() };
     let mut claimed = vec![false; words.len()];
-    found.refs.reserve_exact(claims.iter().map(|claim| claim.words.len()).sum());
+    let entry = |word: &Pc32Word, base: u64| DataRef {
+        file_offset: (context.offset_of)(word.addr),
+        addr: word.addr,
+        target: base.wrapping_add_signed(i64::from(word.value)),
+        in_table: (word.addr - base) as u32,
+        kind: DataRefKind::Table32,
+        evidence: Evidence::Table,
+    };
+    let mut live: Vec<(&Pc32Word, u64)> = Vec::with_capacity(claims.iter().map(|claim| claim.words.len()).sum());
     for claim in claims {
         let base = claim.base;
         let entries = u32::try_from(claim.words.len()).unwrap_or(u32::MAX);
         found.tables.push(JumpTable { base, entries, entry_size: 4, owner: claim.owner });
         claimed.get_mut(claim.words.clone()).into_iter().for_each(|flags| flags.fill(true));
         for (word, dead) in words.get(claim.words).into_iter().flatten().zip(claim.dead) {
-            let data_ref = DataRef {
-                file_offset: (context.offset_of)(word.addr),
-                addr: word.addr,
-                target: base.wrapping_add_signed(i64::from(word.value)),
-                in_table: (word.addr - base) as u32,
-                kind: DataRefKind::Table32,
-                evidence: Evidence::Table,
-            };
-            if dead { found.dead_entries.push(data_ref) } else { found.refs.push(data_ref) }
+            if dead { found.dead_entries.push(entry(word, base)) } else { live.push((word, base)) }
         }
     }
+    // There may be a million: all threads write them to where they stay.
+    found.refs = live.into_par_iter().map(|(word, base)| entry(word, base)).collect();
     unclaimed(context, words, &claimed, &mut found);
     found
 }

@@ -3,8 +3,8 @@
 use postlink_base::{AddressIndex, Id};
 use rayon::prelude::*;
 
-use super::{Facts, OffEntry, pin_range, takes_address};
-use crate::{Evidence, FunctionId, Program, Reason};
+use super::{Facts, OffEntry, takes_address};
+use crate::{Evidence, FunctionId, Program};
 
 /// Pairs of addresses that bound a range of code, farther apart than which they are taken for
 /// unrelated.
@@ -14,7 +14,9 @@ const MAX_BOUNDED_RANGE: u64 = 0x1_0000;
 /// instruction, or a label that only happens to have the next function's address. What stands on both
 /// sides stays, and so does everything between such a place and another address that the same function
 /// takes: the two may bound a range that is compared with or copied.
-pub(super) fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) {
+///
+/// Gives the ranges to pin.
+pub(super) fn boundaries(seen: &Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> Vec<(u64, u64)> {
     let is_boundary = |program: &Program<'_>, target: u64| {
         if program.image.exec_section_at(target).is_none() {
             return false;
@@ -29,7 +31,6 @@ pub(super) fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_e
             None => program.padding_at(target).is_some(),
         }
     };
-    let seen: &Program<'_> = program;
     let names = AddressIndex::new(facts.named_labels, |&addr| addr);
     let is_named = |target: u64| {
         let last = names.last_upto(facts.named_labels, |&addr| addr, target);
@@ -57,9 +58,7 @@ pub(super) fn boundaries(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_e
             .filter(|data_ref| data_ref.evidence != Evidence::Table && is_boundary(seen, data_ref.target))
             .map(|data_ref| around(seen, data_ref.target)),
     );
-    for (low, high) in ranges {
-        pin_range(program, low, high, Reason::AddressArithmetic);
-    }
+    ranges
 }
 
 /// From the end of what stands before a boundary to the start of what follows it: control may run from

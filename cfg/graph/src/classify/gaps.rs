@@ -8,11 +8,42 @@ use crate::discover::is_padding;
 use crate::program::sorted_range;
 use crate::scan::possible_targets;
 
-/// What stands between the functions: padding is free space; anything else stays, and what it might
-/// refer to if it were code stays too. Says whether references from data were added.
-pub(super) fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> bool {
+/// What stands between the functions.
+pub(super) struct Gaps {
+    obstacles: Vec<(u64, u64)>,
+    /// Places in padding that control may go to, and where they lead.
+    entries: Vec<(u64, u64)>,
+    /// Places that must stay.
+    doubtful: Vec<u64>,
+    /// References that stand between functions.
+    words: Vec<DataRef>,
+}
+
+impl Gaps {
+    /// Puts it into the program. Says whether that changed the references from data.
+    pub(super) fn apply(self, program: &mut Program<'_>) -> bool {
+        let Self { obstacles, entries, doubtful, words } = self;
+        program.obstacles = obstacles;
+        program.padding_entries = entries;
+        let added = !words.is_empty();
+        program.data_refs.extend(words);
+        // Sorted but for those words; several may be the same. As a rule there is nothing to do.
+        let in_order = |pair: &[DataRef]| matches!(pair, [first, second] if first.file_offset < second.file_offset);
+        let changed = !program.data_refs.par_windows(2).all(in_order);
+        if changed {
+            program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
+            program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
+        }
+        pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
+        added || changed
+    }
+}
+
+/// Looks at what stands between the functions: padding is free space; anything else stays, and what it might
+/// refer to if it were code stays too.
+pub(super) fn gaps(program: &Program<'_>, facts: &Facts<'_, '_>, off_entries: &[OffEntry]) -> Gaps {
     // Places that control may go to, and places whose address is taken.
-    let seen: &Program<'_> = program;
+    let seen = program;
     let from_code = facts.outward.par_iter().filter(|outward| outward.to.is_none()).map(|outward| {
         let branch = matches!(outward.kind, FixupKind::Call | FixupKind::Branch32 | FixupKind::Branch8);
         (branch, outward.target)
@@ -76,17 +107,8 @@ pub(super) fn gaps(program: &mut Program<'_>, facts: &Facts<'_, '_>, off_entries
             }
         }
     }
-    program.obstacles = obstacles;
-    let added = !words.is_empty();
     entries.dedup();
-    program.padding_entries = entries;
-    program.data_refs.extend(words);
-    // Sorted but for those words; several may be the same.
-    program.data_refs.sort_by_key(|data_ref| data_ref.file_offset);
-    let count = program.data_refs.len();
-    program.data_refs.dedup_by_key(|data_ref| data_ref.file_offset);
-    pin_targets(program, &doubtful, Reason::UnexplainedCodeReference);
-    added || program.data_refs.len() != count
+    Gaps { obstacles, entries, doubtful, words }
 }
 
 /// Whether padding consists of NOPs only, so that control runs through it.
