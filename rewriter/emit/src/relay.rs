@@ -57,6 +57,8 @@ pub(crate) enum RelayFault {
 struct Exit {
     what: ExitKind,
     target: Target,
+    /// Position of the target's block in the fragment; none outside.
+    to: Option<u32>,
     long: bool,
 }
 
@@ -88,7 +90,14 @@ impl Exit {
 struct Exits {
     branch: Option<Exit>,
     jump: Option<Exit>,
+    /// Bytes of the block that are copied.
+    body: u32,
+    /// Bytes of the old terminator.
+    old_len: u32,
 }
+
+/// For each block of a function the fragment that holds it and its position there.
+type Places = IndexVec<BlockId, Option<(u32, u32)>>;
 
 pub(crate) struct Relay<'a> {
     pub(crate) cfg: &'a FunctionCfg,
@@ -104,29 +113,28 @@ pub(crate) struct Relay<'a> {
 impl Relay<'_> {
     /// Assembles all fragments of the function.
     pub(crate) fn assemble(&self, plan: &[FragmentPlan]) -> Result<Vec<RelaidFragment>, RelayFault> {
-        let mut seen: IndexVec<BlockId, bool> = (0..self.cfg.blocks.len()).map(|_| false).collect();
-        for &block in plan.iter().flat_map(|fragment| &fragment.blocks) {
-            if self.cfg.blocks.get(block).is_none() || std::mem::replace(&mut seen[block], true) {
-                return Err(RelayFault::Plan);
+        let mut places: Places = (0..self.cfg.blocks.len()).map(|_| None).collect();
+        for (number, fragment) in (0u32..).zip(plan) {
+            for (position, &block) in (0u32..).zip(&fragment.blocks) {
+                let place = Some((number, position));
+                if places.get(block).is_none() || std::mem::replace(&mut places[block], place).is_some() {
+                    return Err(RelayFault::Plan);
+                }
             }
         }
         let starts_with_entry = plan.first().and_then(|first| first.blocks.first()) == Some(&BlockId(0));
-        if !starts_with_entry || seen.iter().any(|seen| !seen) {
+        if !starts_with_entry || places.iter().any(Option::is_none) {
             return Err(RelayFault::Plan);
         }
-        plan.iter().map(|fragment| self.fragment(fragment)).collect()
+        (0u32..).zip(plan).map(|(number, fragment)| self.fragment(number, fragment, &places)).collect()
     }
 
-    fn fragment(&self, plan: &FragmentPlan) -> Result<RelaidFragment, RelayFault> {
+    fn fragment(&self, number: u32, plan: &FragmentPlan, places: &Places) -> Result<RelaidFragment, RelayFault> {
         let order = &plan.blocks;
-        let mut position: Vec<Option<u32>> = vec![None; self.cfg.blocks.len()];
-        for (index, block) in order.iter().enumerate() {
-            if let Some(slot) = position.get_mut(block.0 as usize) {
-                *slot = u32::try_from(index).ok();
-            }
-        }
         let inside = |target: Target| match target {
-            Target::Block(block) => position.get(block.0 as usize).copied().flatten(),
+            Target::Block(block) => {
+                places.get(block).copied().flatten().filter(|place| place.0 == number).map(|place| place.1)
+            }
             Target::External(_) => None,
         };
         let mut exits: Vec<Exits> = order
@@ -135,25 +143,25 @@ impl Relay<'_> {
             .map(|(index, &block)| {
                 let mut exits = self.exits(block, order.get(index + 1).copied());
                 for exit in [&mut exits.branch, &mut exits.jump].into_iter().flatten() {
-                    exit.long = inside(exit.target).is_none();
+                    exit.to = inside(exit.target);
+                    exit.long = exit.to.is_none();
                 }
                 exits
             })
             .collect();
-        let starts = self.relax(order, &mut exits, &inside);
-        self.write(plan, &exits, &starts, &inside)
+        let starts = relax(&mut exits);
+        self.write(plan, &exits, &starts)
     }
 
     /// What must be written behind `block` if `next` follows it.
     fn exits(&self, block_id: BlockId, next: Option<BlockId>) -> Exits {
         let block = &self.cfg.blocks[block_id];
         let follows = |target: Target| next.is_some_and(|next| target == Target::Block(next));
-        let jump_unless_next = |target: Target| {
-            (!follows(target)).then_some(Exit { what: ExitKind::Jump, target, long: false })
-        };
-        match block.terminator {
+        let to_block = |what, target| Exit { what, target, to: None, long: false };
+        let jump_unless_next = |target: Target| (!follows(target)).then_some(to_block(ExitKind::Jump, target));
+        let (branch, jump) = match block.terminator {
             Terminator::Fallthrough(target) | Terminator::Jump { target, .. } => {
-                Exits { branch: None, jump: jump_unless_next(target) }
+                (None, jump_unless_next(target))
             }
             Terminator::Branch { form, taken, fall, .. } => {
                 let what = match form {
@@ -167,73 +175,17 @@ impl Relay<'_> {
                         if !follows(fall) && (follows(taken) || prefer_fall) =>
                     {
                         let inverted = ExitKind::Condition(condition ^ 1);
-                        Exits {
-                            branch: Some(Exit { what: inverted, target: fall, long: false }),
-                            jump: jump_unless_next(taken),
-                        }
+                        (Some(to_block(inverted, fall)), jump_unless_next(taken))
                     }
-                    _ => Exits {
-                        branch: Some(Exit { what, target: taken, long: false }),
-                        jump: jump_unless_next(fall),
-                    },
+                    _ => (Some(to_block(what, taken)), jump_unless_next(fall)),
                 }
             }
-            Terminator::IndirectJump | Terminator::Stop => Exits::default(),
-        }
+            Terminator::IndirectJump | Terminator::Stop => (None, None),
+        };
+        Exits { branch, jump, body: block.body_size(), old_len: u32::from(block.exit_size) }
     }
 
-    /// Grows branches until all reach; returns the start of each position's block.
-    fn relax(
-        &self,
-        order: &[BlockId],
-        exits: &mut [Exits],
-        inside: &impl Fn(Target) -> Option<u32>,
-    ) -> Vec<u32> {
-        let old_lens: Vec<u32> = order.iter().map(|&block| u32::from(self.cfg.blocks[block].exit_size)).collect();
-        let mut starts = vec![0u32; order.len() + 1];
-        loop {
-            let mut at = 0u32;
-            for (index, &block) in order.iter().enumerate() {
-                starts[index] = at;
-                at += self.cfg.blocks[block].body_size();
-                let old_len = old_lens.get(index).copied().unwrap_or(0);
-                if let Some(exits) = exits.get(index) {
-                    at += exits.branch.map_or(0, |exit| exit.size(old_len));
-                    at += exits.jump.map_or(0, |exit| exit.size(0));
-                }
-            }
-            starts[order.len()] = at;
-            let mut grew = false;
-            for (index, &block) in order.iter().enumerate() {
-                let old_len = old_lens.get(index).copied().unwrap_or(0);
-                let Some(exits) = exits.get_mut(index) else { continue };
-                let mut end = starts[index] + self.cfg.blocks[block].body_size();
-                for exit in [&mut exits.branch, &mut exits.jump].into_iter().flatten() {
-                    end += exit.size(old_len);
-                    if exit.long || exit.what == ExitKind::LongOnly {
-                        continue;
-                    }
-                    let target = inside(exit.target).and_then(|position| starts.get(position as usize));
-                    let fits = target.is_some_and(|&target| fits_i8(i64::from(target) - i64::from(end)));
-                    if !fits {
-                        exit.long = true;
-                        grew = true;
-                    }
-                }
-            }
-            if !grew {
-                return starts;
-            }
-        }
-    }
-
-    fn write(
-        &self,
-        plan: &FragmentPlan,
-        exits: &[Exits],
-        starts: &[u32],
-        inside: &impl Fn(Target) -> Option<u32>,
-    ) -> Result<RelaidFragment, RelayFault> {
+    fn write(&self, plan: &FragmentPlan, exits: &[Exits], starts: &[u32]) -> Result<RelaidFragment, RelayFault> {
         let size = starts.last().copied().unwrap_or(0);
         let mut out = Writer {
             relay: self,
@@ -247,13 +199,49 @@ impl Relay<'_> {
                 pieces: Vec::with_capacity(plan.blocks.len() * 2),
             },
         };
-        for (index, &block_id) in plan.blocks.iter().enumerate() {
+        for (&block_id, &exits) in plan.blocks.iter().zip(exits) {
             let block = &self.cfg.blocks[block_id];
             out.body(block)?;
-            let exits = exits.get(index).copied().unwrap_or_default();
-            out.exits(block, exits, u32::from(block.exit_size), inside);
+            out.exits(block, exits);
         }
         Ok(out.fragment)
+    }
+}
+
+/// Grows branches until all reach; returns the start of each position's block, and the end of the last one.
+fn relax(exits: &mut [Exits]) -> Vec<u32> {
+    let mut starts = vec![0u32; exits.len() + 1];
+    loop {
+        let mut at = 0u32;
+        for (start, exits) in starts.iter_mut().zip(exits.iter()) {
+            *start = at;
+            at += exits.body;
+            at += exits.branch.map_or(0, |exit| exit.size(exits.old_len));
+            at += exits.jump.map_or(0, |exit| exit.size(0));
+        }
+        if let Some(end) = starts.last_mut() {
+            *end = at;
+        }
+        let mut grew = false;
+        for (&start, exits) in starts.iter().zip(exits.iter_mut()) {
+            let old_len = exits.old_len;
+            let mut end = start + exits.body;
+            for exit in [&mut exits.branch, &mut exits.jump].into_iter().flatten() {
+                end += exit.size(old_len);
+                if exit.long || exit.what == ExitKind::LongOnly {
+                    continue;
+                }
+                let target = exit.to.and_then(|position| starts.get(position as usize));
+                let fits = target.is_some_and(|&target| fits_i8(i64::from(target) - i64::from(end)));
+                if !fits {
+                    exit.long = true;
+                    grew = true;
+                }
+            }
+        }
+        if !grew {
+            return starts;
+        }
     }
 }
 
@@ -305,7 +293,8 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn exits(&mut self, block: &Block, exits: Exits, old_len: u32, inside: &impl Fn(Target) -> Option<u32>) {
+    fn exits(&mut self, block: &Block, exits: Exits) {
+        let old_len = exits.old_len;
         let old_at = match block.terminator {
             Terminator::Branch { at, .. } | Terminator::Jump { at, .. } => at,
             _ => block.body_end,
@@ -313,7 +302,7 @@ impl Writer<'_, '_> {
         let behind = old_at + old_len;
         if let Some(exit) = exits.branch {
             let new = self.at();
-            self.write_exit(exit, old_at, old_len, inside);
+            self.write_exit(exit, old_at, old_len);
             let new_len = self.at() - new;
             self.piece(old_at, old_len, new, new_len, false);
         }
@@ -321,7 +310,7 @@ impl Writer<'_, '_> {
             // A jump whose target follows needs no bytes.
             let new = self.at();
             if let Some(exit) = exits.jump {
-                self.write_exit(exit, old_at, 0, inside);
+                self.write_exit(exit, old_at, 0);
             }
             self.piece(old_at, old_len, new, self.at() - new, false);
         }
@@ -331,14 +320,14 @@ impl Writer<'_, '_> {
             && !matches!(block.terminator, Terminator::Jump { .. })
         {
             let new = self.at();
-            self.write_exit(exit, old_at, 0, inside);
+            self.write_exit(exit, old_at, 0);
             self.piece(behind, 0, new, self.at() - new, false);
         }
     }
 
-    fn write_exit(&mut self, exit: Exit, old_at: u32, old_len: u32, inside: &impl Fn(Target) -> Option<u32>) {
+    fn write_exit(&mut self, exit: Exit, old_at: u32, old_len: u32) {
         let end = self.at() + exit.size(old_len);
-        let position = inside(exit.target).and_then(|position| self.starts.get(position as usize));
+        let position = exit.to.and_then(|position| self.starts.get(position as usize));
         let distance = position.map_or(0, |&start| i64::from(start) - i64::from(end));
         let short = i8::try_from(distance).unwrap_or(0);
         let long = i32::try_from(distance).unwrap_or(0);
