@@ -15,9 +15,11 @@ impl LineStarts {
     /// For blocks of which the first starts at 0 and block `i` ends at `ends[i]`, with the cost of a line for each. Only
     /// multiples of `align` are looked at.
     pub(crate) fn new(ends: &[u32], costs: &[u32], align: u32) -> Self {
-        let best = cost_from(0, ends, costs, u64::MAX);
+        let (ends, costs) = joined(ends, costs);
+        let best = cost_from(0, &ends, &costs, u64::MAX);
         let offsets = (0..LINE).step_by(align.max(1) as usize).skip(1);
-        Self(offsets.filter(|&offset| cost_from(offset, ends, costs, best) <= best).fold(1, |bits, offset| bits | 1 << offset))
+        let as_good = |&offset: &u32| cost_from(offset, &ends, &costs, best) <= best;
+        Self(offsets.filter(as_good).fold(1, |bits, offset| bits | 1 << offset))
     }
 
     /// For `size` bytes that are all alike.
@@ -36,6 +38,26 @@ impl LineStarts {
         let allowed = self.0.rotate_right((at % u64::from(LINE)) as u32);
         (0..u64::from(LINE)).step_by(align as usize).find(|step| allowed >> step & 1 == 1).map_or(at, |step| at + step)
     }
+}
+
+/// The same without empty blocks; neighbours that cost as much count as one.
+fn joined(ends: &[u32], costs: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let (mut joined_ends, mut joined_costs) = (Vec::with_capacity(ends.len()), Vec::with_capacity(ends.len()));
+    let mut start = 0;
+    for (&end, &cost) in ends.iter().zip(costs) {
+        if end <= start {
+            continue;
+        }
+        start = end;
+        match joined_ends.last_mut() {
+            Some(last) if joined_costs.last() == Some(&cost) => *last = end,
+            _ => {
+                joined_ends.push(end);
+                joined_costs.push(cost);
+            }
+        }
+    }
+    (joined_ends, joined_costs)
 }
 
 /// What the lines of a fragment cost that starts at `offset` of a line; some number above `most` if it is more than that.
@@ -94,7 +116,7 @@ mod tests {
 
     #[test]
     fn costs_are_those_of_each_line_counted_one_by_one() {
-        let (ends, costs) = ([10, 10, 75, 80, 300, 301], [5, 100, 2, 7, 1, 40]);
+        let (ends, costs) = ([10, 10, 75, 80, 300, 301], [5, 100, 2, 2, 1, 40]);
         for offset in 0..LINE {
             let mut lines = [0u32; 8];
             let mut start = 0;
@@ -105,7 +127,11 @@ mod tests {
                 }
                 start = end;
             }
-            assert_eq!(cost_from(offset, &ends, &costs, u64::MAX), lines.iter().map(|&cost| u64::from(cost)).sum());
+            let expected = lines.iter().map(|&cost| u64::from(cost)).sum();
+            assert_eq!(cost_from(offset, &ends, &costs, u64::MAX), expected);
+            let (ends, costs) = joined(&ends, &costs);
+            assert_eq!(costs, [5, 2, 1, 40]);
+            assert_eq!(cost_from(offset, &ends, &costs, u64::MAX), expected);
         }
     }
 }
