@@ -32,7 +32,8 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
         }
     }
     let writer = Writer { cie, table };
-    let mut bytes = Vec::new();
+    // Most changes are two or three bytes, and one or two to advance.
+    let mut bytes = Vec::with_capacity(changes.len() * 4);
     let mut differences: Vec<Range<usize>> = Vec::with_capacity(changes.len());
     for change in &changes {
         let start = bytes.len();
@@ -50,7 +51,7 @@ pub(crate) fn encode(cie: &Cie, table: &[Row<'_>], starts: &[(u64, RowId)]) -> R
         same_args.then_some((saved, restore))
     };
 
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(bytes.len() + changes.len() * 2);
     let mut offset = 0;
     // Indexes of the changes that will be written as `DW_CFA_restore_state`, innermost last.
     let mut restores: Vec<usize> = Vec::new();
