@@ -102,7 +102,6 @@ pub fn emit(
         || Copied::new(image, &placement, appended_start),
     );
     let unwind = unwind?;
-    drop(moved);
 
     let mut ro_start = (appended_start + appended_code).next_multiple_of(PAGE);
     let mut read_only = ReadOnly::new(ro_start);
@@ -158,10 +157,12 @@ pub fn emit(
     assembly.reserve();
     drop(span);
     let span = trace_span!("unwind bytes").entered();
-    let unwind_bytes = match &unwind {
-        Some(unwind) => assembly.unwind_bytes(unwind, &places)?,
-        None => UnwindBytes::default(),
-    };
+    // To free what the plan was made of takes as long.
+    let (unwind_bytes, ()) = rayon::join(
+        || unwind.as_ref().map_or_else(|| Ok(UnwindBytes::default()), |unwind| assembly.unwind_bytes(unwind, &places)),
+        || drop(moved),
+    );
+    let unwind_bytes = unwind_bytes?;
     drop(unwind);
     drop(span);
     let span = trace_span!("code").entered();
