@@ -97,10 +97,8 @@ fn unknown_inside(cfg: &FunctionCfg, evidence: &Evidence) -> (FunctionCounts, Fl
             }
             blocks[block] = entry;
             let (first, last) = ranges[block];
-            for edge in first..last {
-                edges[edge] = entry / ((last - first) as u64);
-                pending.push(cfg.edges[edge].to.index());
-            }
+            edges[first..last].fill(entry / (last - first).max(1) as u64);
+            pending.extend(cfg.edges[first..last].iter().map(|edge| edge.to.index()));
         }
     }
     let flow = Flow { imbalance_before: 0, imbalance_after: 0, executed: entry };

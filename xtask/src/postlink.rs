@@ -221,7 +221,7 @@ fn stage_figures(stage: &str, line: &str) -> Option<[f64; 3]> {
 /// What the proof cost in a run with `--time`: its cpu time divided by that of all the rest, and the memory in MB by
 /// which it raised the peak.
 pub(crate) fn proof_cost(stderr: &str) -> Option<(f64, f64)> {
-    let last = |stage: &str| stderr.lines().filter_map(|line| stage_figures(stage, line)).last();
+    let last = |stage: &str| stderr.lines().filter_map(|line| stage_figures(stage, line)).next_back();
     let all = |stage: &str| -> f64 {
         stderr.lines().filter_map(|line| stage_figures(stage, line)).map(|figures| figures[1]).sum()
     };

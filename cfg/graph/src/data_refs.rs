@@ -106,11 +106,11 @@ fn dynamic(image: &Image<'_>, found: &mut DataRefs) -> Vec<u64> {
                     let symbol = symbols.as_ref().and_then(|table| table.get(rela.symbol as usize));
                     if let Some(symbol) = symbol.filter(|symbol| symbol.is_defined())
                         && image.exec_section_at(symbol.value).is_some()
+                        && rela.addend != 0
+                        && rela.kind == reloc::R64
                     {
-                        if rela.addend != 0 && rela.kind == reloc::R64 {
-                            found.doubtful_targets.push(symbol.value);
-                            found.doubtful_targets.push(symbol.value.wrapping_add_signed(rela.addend));
-                        }
+                        found.doubtful_targets.push(symbol.value);
+                        found.doubtful_targets.push(symbol.value.wrapping_add_signed(rela.addend));
                     }
                 }
                 _ => {}
@@ -222,10 +222,8 @@ fn relocations(
                     }
                 }
             }
-            reloc::R16 | reloc::R8 | reloc::PC16 | reloc::PC8 => {
-                if image.exec_section_at(nominal).is_some() {
-                    found.doubtful_targets.push(nominal);
-                }
+            reloc::R16 | reloc::R8 | reloc::PC16 | reloc::PC8 if image.exec_section_at(nominal).is_some() => {
+                found.doubtful_targets.push(nominal);
             }
             _ => {}
         }

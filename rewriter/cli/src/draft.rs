@@ -99,7 +99,7 @@ mod tests {
         std::fs::write(&output, "what was there before").unwrap();
         let draft = Draft::write(&output, b"a first draft").unwrap();
         assert_eq!(names(folder.path()), ["in", "out"]);
-        store(&output, b"a final draft", &input, Some(draft), &[2..7]).unwrap();
+        store(&output, b"a final draft", &input, Some(draft), std::slice::from_ref(&(2..7))).unwrap();
         assert_eq!(std::fs::read(&output).unwrap(), b"a final draft");
         assert_eq!(names(folder.path()), ["in", "out"]);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions();
@@ -114,7 +114,7 @@ mod tests {
         store(&output, b"bytes", &input, None, &[]).unwrap();
         assert_eq!(std::fs::read(&output).unwrap(), b"bytes");
         let draft = Draft::write(&output, b"draft").unwrap();
-        store(&output, b"other", &input, Some(draft), &[3..9]).unwrap();
+        store(&output, b"other", &input, Some(draft), std::slice::from_ref(&(3..9))).unwrap();
         assert_eq!(std::fs::read(&output).unwrap(), b"other");
         assert_eq!(names(folder.path()), ["in", "out"]);
     }

@@ -1,5 +1,5 @@
 //! Calls through the GOT become direct where the slot always holds the same function, and nowhere else.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "cli/program.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]

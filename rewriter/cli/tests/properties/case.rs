@@ -72,7 +72,7 @@ fn build_and_rewrite(seed: u64, folder: &Path) -> Result<Tally, String> {
     let program = generate(&mut random, kind);
     std::fs::write(folder.join("program.s"), &program.text).map_err(|error| error.to_string())?;
     // Most linkers make calls through the GOT direct if the assembler lets them.
-    let relax = if seed % 3 == 0 { "no" } else { "yes" };
+    let relax = if seed.is_multiple_of(3) { "no" } else { "yes" };
     must(folder, &format!("as -mrelax-relocations={relax} -o program.o program.s"))?;
     let mut link = match random.below(10) {
         0..=3 => "ld".to_owned(),

@@ -78,8 +78,7 @@ impl Assembly<'_, '_> {
 
         // Contents of sections that are not loaded, in order.
         let (names, name_offsets) = headers::section_names(&sections);
-        for index in 0..sections.len() {
-            let section = &sections[index];
+        for section in &mut sections {
             // Relocations depend on what is written last; see below.
             if section.flags & elf::SHF_ALLOC != 0 || section.kind == elf::SHT_NULL || is_relocation_table(section) {
                 continue;
@@ -108,7 +107,6 @@ impl Assembly<'_, '_> {
             }
             self.out.extend_from_slice(content);
             self.out.extend_from_slice(more);
-            let section = &mut sections[index];
             section.offset = offset;
             section.size = size;
             if is_symtab && let Some((_, symtab)) = &symtab {

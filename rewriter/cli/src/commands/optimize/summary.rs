@@ -155,18 +155,12 @@ impl Summary {
             self.appended_code
         );
         if self.whole_only {
-            let _ = writeln!(
-                out,
-                "warning[{}]: the program header table has little room to grow: functions were moved as one piece",
-                "EMT002"
-            );
+            let code = "EMT002";
+            let _ = writeln!(out, "warning[{code}]: the program header table has little room to grow: functions were moved as one piece");
         }
         if self.moved_headers {
-            let _ = writeln!(
-                out,
-                "warning[{}]: the program header table had to move: do not run strip on the output (llvm-strip works)",
-                "EMT003"
-            );
+            let code = "EMT003";
+            let _ = writeln!(out, "warning[{code}]: the program header table had to move: do not run strip on the output (llvm-strip works)");
         }
         if !self.dropped_sections.is_empty() {
             let _ = writeln!(
