@@ -56,10 +56,11 @@ pub(crate) enum BlockOrderArg {
 
 #[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
 pub(crate) enum SplitArg {
-    /// Blocks without samples leave functions that have some (the default with a profile, unless much was executed)
-    Cold,
-    /// So do, to another place, blocks that are seldom executed (the default with a profile if at least 4 MB of functions
+    /// Blocks without samples leave functions that have some (the default with a profile, if less than 4 MB of functions
     /// were executed)
+    Cold,
+    /// As cold, and blocks that are seldom executed go to a place between hot and cold code (the default with a profile,
+    /// if 4 MB of functions or more were executed)
     Warm,
     /// Every block but the entry: a stress test
     All,
