@@ -52,8 +52,8 @@ impl AddressSet {
         let Some((bit, _)) = self.bit(addr) else { return false };
         let mask = 1u64 << (bit % 64);
         let Some(word) = self.words.get((bit / 64) as usize) else { return false };
-        // Most calls find the bit set or are alone: a load first keeps the line shared.
-        word.load(Ordering::Relaxed) & mask == 0 && word.fetch_or(mask, Ordering::Relaxed) & mask == 0
+        // No look before: a page that is read first is mapped twice, the second time with an interrupt of all threads.
+        word.fetch_or(mask, Ordering::Relaxed) & mask == 0
     }
 
     /// Adds addresses one after the other, from `addr` on and in its range.
@@ -83,9 +83,7 @@ impl AddressSet {
             {
                 // Nothing is lost where all bits are set.
                 word.store(mask, Ordering::Relaxed);
-            } else if let Some(word) = self.words.get((bit / 64) as usize)
-                && word.load(Ordering::Relaxed) & mask != mask
-            {
+            } else if let Some(word) = self.words.get((bit / 64) as usize) {
                 word.fetch_or(mask, Ordering::Relaxed);
             }
             bit += here;
