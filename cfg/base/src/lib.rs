@@ -1,4 +1,4 @@
-//! Words that every stage shares: typed addresses, dense ids, the address map, hashes.
+//! Words that every stage shares: typed addresses, dense ids, the address map, hashes, memory for files.
 //!
 //! **Invariant:** knows neither ELF nor instructions.
 
@@ -8,6 +8,7 @@ mod id;
 mod index;
 mod lists;
 mod map;
+mod pages;
 
 pub use addr::{Addr, FileOffset, New, NewAddr, Old, OldAddr, SectionIndex};
 pub use hash::{Digest, digest};
@@ -15,3 +16,4 @@ pub use id::{Id, IndexVec};
 pub use index::AddressIndex;
 pub use lists::{IndexLists, ListPlace};
 pub use map::{AddressMap, MapError, MapKind, MapRange};
+pub use pages::Pages;

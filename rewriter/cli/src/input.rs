@@ -1,10 +1,11 @@
 //! Reading and refusing input files.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use postlink_base::Pages;
 use postlink_image::{Image, ImageError, check_supported};
 use rayon::prelude::*;
 
@@ -13,24 +14,36 @@ use crate::outcome::Stop;
 /// Bytes that one thread reads at a time.
 const PIECE: usize = 4 << 20;
 
-/// Reads a whole file, on all threads if it is a large one.
+/// Reads a whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Stop> {
-    let fail = |error: &dyn std::fmt::Display| Stop::refused("CLI002", format!("cannot read {}: {error}", path.display()));
-    let file = File::open(path).map_err(|error| fail(&error))?;
-    let size = file.metadata().map_err(|error| fail(&error))?;
-    // Pipes and devices have no size and are read to their end.
-    if !size.is_file() || size.len() <= PIECE as u64 {
-        let mut bytes = Vec::new();
-        (&file).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
-        return Ok(bytes);
-    }
-    let mut bytes = vec![0; usize::try_from(size.len()).map_err(|error| fail(&error))?];
-    bytes
-        .par_chunks_mut(PIECE)
-        .enumerate()
-        .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))
-        .map_err(|error| fail(&error))?;
-    Ok(bytes)
+    std::fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+/// Reads a program, on all threads if it is a large one.
+pub(crate) fn read_program(path: &Path) -> Result<Pages, Stop> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?;
+        // Pipes and devices have no size and are read to their end.
+        if !size.is_file() {
+            let (mut pages, mut bytes) = (Pages::zeroed(0, 0)?, Vec::new());
+            file.read_to_end(&mut bytes)?;
+            pages.extend(&bytes)?;
+            return Ok(pages);
+        }
+        let size = usize::try_from(size.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut pages = Pages::zeroed(size, 0)?;
+        pages
+            .par_chunks_mut(PIECE)
+            .enumerate()
+            .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))?;
+        Ok(pages)
+    };
+    read().map_err(|error: io::Error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Stop {
+    Stop::refused("CLI002", format!("cannot read {}: {error}", path.display()))
 }
 
 /// Parses an ELF file.

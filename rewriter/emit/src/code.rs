@@ -260,7 +260,7 @@ pub(crate) fn write(
 ) -> Result<(), EmitError> {
     /// Jobs that one thread does in a row.
     const BATCH: usize = 512;
-    let mut jobs = Vec::with_capacity(placement.starts.len());
+    let mut jobs = Vec::with_capacity(placement.starts.len() + program.functions.len());
     for (placed, &new) in plan.order.iter().zip(&placement.starts) {
         let (source, fixups, got_calls) = match assembled.of(placed.function).and_then(|all| all.get(placed.fragment as usize)) {
             Some(fragment) => (fragment.code.as_slice(), fragment.fixups.as_slice(), &[][..]),

@@ -1,6 +1,8 @@
 //! The output file, put together.
 
-use postlink_base::{AddressMap, Digest};
+use std::io;
+
+use postlink_base::{AddressMap, Digest, Pages};
 use postlink_cfg::Program;
 use postlink_image::{Image, Segment, elf};
 use postlink_layout::Plan;
@@ -13,7 +15,7 @@ mod rest;
 mod sections;
 mod tables;
 
-use self::copied::{Copied, zeros};
+use self::copied::Copied;
 use self::places::{Place, ReadOnly, UnwindPlaces, unwind_places};
 use crate::code::Assembled;
 use crate::placement::Placement;
@@ -39,7 +41,7 @@ pub struct EmitOptions {
 /// A finished output.
 pub struct Output {
     /// The whole file.
-    pub bytes: Vec<u8>,
+    pub bytes: Pages,
     /// Where code went.
     pub map: AddressMap,
     /// Sections of the input that the output does not have, static relocations not counted.
@@ -101,7 +103,7 @@ pub fn emit(
         },
         || Copied::new(image, &placement, appended_start),
     );
-    let unwind = unwind?;
+    let (unwind, copied) = (unwind?, copied?);
 
     let mut ro_start = (appended_start + appended_code).next_multiple_of(PAGE);
     let mut read_only = ReadOnly::new(ro_start);
@@ -154,7 +156,7 @@ pub fn emit(
     if options.keep_relocs {
         assembly.added_branches = static_relocs::added_branches(program, plan, &assembled, &placement);
     }
-    assembly.reserve();
+    assembly.reserve()?;
     drop(span);
     let span = trace_span!("unwind bytes").entered();
     // To free what the plan was made of takes as long.
@@ -172,9 +174,8 @@ pub fn emit(
         eh_records: unwind_bytes.record_map.clone(),
         moved_data: moved_data(image, &assembly, &places),
     };
-    let mut out = std::mem::take(&mut assembly.out);
-    code::write(program, plan, &assembled, &placement, &relocator, |addr| assembly.offset_of(addr), &mut out)?;
-    assembly.out = out;
+    let offsets = assembly.offsets();
+    code::write(program, plan, &assembled, &placement, &relocator, |addr| offsets.of(addr), &mut assembly.out)?;
     if plan.mode == postlink_layout::Mode::Hot {
         assembly.entry_jumps(plan, &relocator);
     }
@@ -187,8 +188,7 @@ pub fn emit(
     let content = assembly.build_id();
     let moved_headers = assembly.headers == Headers::Moved;
     let note_offset = assembly.note_offset;
-    let bytes = std::mem::take(&mut assembly.out);
-    drop(assembly);
+    let bytes = assembly.out;
     drop(relocator);
     Ok(Output {
         bytes,
@@ -239,9 +239,33 @@ fn moved_table_start(image: &Image<'_>, lowest: u64, appended_code: u64) -> u64 
     lowest.max(behind.wrapping_add(bias)).next_multiple_of(PAGE)
 }
 
+fn no_memory(error: io::Error) -> EmitError {
+    EmitError::Room { what: "the output in memory", why: error.to_string() }
+}
+
+/// Where new addresses are in the output.
+#[derive(Clone, Copy)]
+struct Offsets<'a> {
+    image: &'a Image<'a>,
+    /// Start and end of what is appended, and its file offset.
+    code: (u64, u64, u64),
+    read_only: (u64, u64, u64),
+}
+
+impl Offsets<'_> {
+    fn of(&self, addr: u64) -> Option<usize> {
+        let offset = if let Some((start, _, offset)) = [self.code, self.read_only].into_iter().find(|&(start, end, _)| addr >= start && addr < end) {
+            addr - start + offset
+        } else {
+            self.image.offset_of(addr)?
+        };
+        usize::try_from(offset).ok()
+    }
+}
+
 struct Assembly<'a, 'd> {
     program: &'a Program<'d>,
-    out: Vec<u8>,
+    out: Pages,
     placement: &'a Placement,
     appended_start: u64,
     appended_code: u64,
@@ -255,13 +279,13 @@ struct Assembly<'a, 'd> {
     added_branches: Vec<static_relocs::AddedBranch>,
 }
 
-impl Assembly<'_, '_> {
+impl<'a> Assembly<'a, '_> {
     fn image(&self) -> &Image<'_> {
         self.program.image
     }
 
     /// Makes room for the appended read-only segment.
-    fn reserve(&mut self) {
+    fn reserve(&mut self) -> Result<(), EmitError> {
         let mut size = self.out.len() as u64;
         if self.headers == Headers::Moved {
             self.ro_offset = self.read_only.start.wrapping_sub(first_load_bias(self.image()));
@@ -270,39 +294,42 @@ impl Assembly<'_, '_> {
             self.ro_offset = size.next_multiple_of(PAGE);
             size = self.ro_offset + self.read_only.end - self.read_only.start;
         }
-        let size = usize::try_from(size).unwrap_or(0);
-        if size > self.out.capacity() {
-            let mut out = zeros(size, self.image().data().len().saturating_sub(self.out.len()));
-            if let Some(start) = out.get_mut(..self.out.len()) {
-                start.copy_from_slice(&self.out);
-            }
-            self.out = out;
-        }
-        self.out.resize(size, 0);
+        self.out.grow(usize::try_from(size).unwrap_or(0)).map_err(no_memory)
     }
 
-    fn pad_to(&mut self, align: u64) -> u64 {
+    /// Where the next thing that is not loaded goes.
+    fn pad_to(&mut self, align: u64) -> Result<u64, EmitError> {
         let at = (self.out.len() as u64).next_multiple_of(align);
-        self.out.resize(usize::try_from(at).unwrap_or(0), 0);
-        at
+        self.out.grow(usize::try_from(at).unwrap_or(0)).map_err(no_memory)?;
+        Ok(at)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), EmitError> {
+        self.out.extend(bytes).map_err(no_memory)
+    }
+
+    fn offsets(&self) -> Offsets<'a> {
+        Offsets {
+            image: self.program.image,
+            code: (self.appended_start, self.appended_start + self.appended_code, self.rx_offset),
+            read_only: (self.read_only.start, self.read_only.end, self.ro_offset),
+        }
     }
 
     /// File offset of a new address.
     fn offset_of(&self, addr: u64) -> Option<usize> {
-        let rx_end = self.appended_start + self.appended_code;
-        let offset = if addr >= self.appended_start && addr < rx_end {
-            addr - self.appended_start + self.rx_offset
-        } else if addr >= self.read_only.start && addr < self.read_only.end {
-            addr - self.read_only.start + self.ro_offset
-        } else {
-            self.image().offset_of(addr)?
-        };
-        usize::try_from(offset).ok()
+        self.offsets().of(addr)
     }
 
     fn store(&mut self, addr: u64, bytes: &[u8]) -> Option<()> {
         let offset = self.offset_of(addr)?;
-        self.out.get_mut(offset..offset.checked_add(bytes.len())?)?.copy_from_slice(bytes);
+        self.out.put(offset, bytes).map(drop)
+    }
+
+    /// Zeros where the input has a section.
+    fn clear(&mut self, addr: u64, size: u64) -> Option<()> {
+        let offset = self.offset_of(addr)?;
+        self.out.get_mut(offset..offset.checked_add(usize::try_from(size).ok()?)?)?.fill(0);
         Some(())
     }
 
@@ -341,12 +368,10 @@ impl Assembly<'_, '_> {
         let Some(eh_place) = places.eh_frame else { return Ok(()) };
         // Nothing of the old tables may be left.
         if let Some(eh_frame) = &self.program.eh_frame {
-            let zeros = vec![0u8; usize::try_from(eh_frame.size).unwrap_or(0)];
-            let _ = self.store(eh_frame.addr, &zeros);
+            let _ = self.clear(eh_frame.addr, eh_frame.size);
         }
         if let Some((_, header)) = self.program.image.section(".eh_frame_hdr") {
-            let zeros = vec![0u8; usize::try_from(header.size).unwrap_or(0)];
-            let _ = self.store(header.addr, &zeros);
+            let _ = self.clear(header.addr, header.size);
         }
         let mut put = |place: Option<Place>, bytes: &[u8]| match place {
             Some(place) if !bytes.is_empty() => self

@@ -18,7 +18,7 @@ use crate::outcome::Stop;
 
 pub(crate) fn run(arguments: &Doctor) -> Result<ExitCode, Stop> {
     let path = &arguments.input;
-    let bytes = input::read(path)?;
+    let bytes = input::read_program(path)?;
     // What the file is goes to stdout even if the rest is refused: it explains the refusal.
     super::print(&identity::headline(path, &bytes));
     let image = input::parse(path, &bytes)?;

@@ -9,7 +9,7 @@ use crate::input;
 use crate::outcome::Stop;
 
 pub(crate) fn run(arguments: &Dump) -> Result<ExitCode, Stop> {
-    let bytes = input::read(&arguments.input)?;
+    let bytes = input::read_program(&arguments.input)?;
     let image = input::parse_supported(&arguments.input, &bytes)?;
     let program = recover(&image).map_err(|error| Stop::refused("IMG002", error.to_string()))?;
     let filter = arguments.name.as_deref().map(|name| find(&program, name)).transpose()?;

@@ -19,8 +19,8 @@ use crate::input;
 use crate::outcome::Stop;
 
 pub(crate) fn run(arguments: &Explain) -> Result<ExitCode, Stop> {
-    let old_bytes = input::read(&arguments.old)?;
-    let new_bytes = input::read(&arguments.new)?;
+    let old_bytes = input::read_program(&arguments.old)?;
+    let new_bytes = input::read_program(&arguments.new)?;
     let image = input::parse_supported(&arguments.old, &old_bytes)?;
     let new = input::parse(&arguments.new, &new_bytes)?;
     let map = address_map(&arguments.new, &new, arguments.map.as_deref())?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
-use postlink_base::digest;
+use postlink_base::{Pages, digest};
 use postlink_cfg::Program;
 use postlink_image::Image;
 use postlink_profile::{Profile, ProfileError, STALE_BELOW_PERCENT, Scanned, ShareOfCounts, attach_all, merge, scan_fdata};
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
     if arguments.time {
         stages.listen();
     }
-    let bytes = stages.run("read", || input::read(&arguments.input))?;
+    let bytes = stages.run("read", || input::read_program(&arguments.input))?;
     let mut taken = Vec::new();
     let profiles = profile_files(&arguments.profile).inspect(|file| {
         if let (Some(_), Ok((name, bytes))) = (&arguments.report, file) {
@@ -85,7 +85,7 @@ pub(super) fn use_threads(arguments: &Optimize) -> Result<(), Stop> {
 
 /// A finished output and what is to be said about it.
 pub(crate) struct Done {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Pages,
     pub(crate) map: Vec<u8>,
     pub(crate) summary: String,
     /// Written while the output was proven; see [`Options::draft`].

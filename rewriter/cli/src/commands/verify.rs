@@ -17,7 +17,7 @@ use crate::outcome::{REFUSED, Stop};
 use crate::report::{Report, Resource, counts, file_name};
 
 pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Stop> {
-    let (old_bytes, new_bytes) = (input::read(&arguments.old)?, input::read(&arguments.new)?);
+    let (old_bytes, new_bytes) = (input::read_program(&arguments.old)?, input::read_program(&arguments.new)?);
     let old = parse(&arguments.old, &old_bytes)?;
     let new = parse(&arguments.new, &new_bytes)?;
     let map = address_map(&arguments.new, &new, arguments.map.as_deref())?;

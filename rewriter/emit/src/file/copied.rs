@@ -2,31 +2,25 @@
 
 use std::ops::Range;
 
+use postlink_base::Pages;
 use postlink_image::Image;
 use rayon::prelude::*;
 
-use super::{PAGE, copied_end};
+use super::{PAGE, copied_end, no_memory};
+use crate::EmitError;
 use crate::placement::Placement;
 
 const TRAP: u8 = 0xcc;
 
-/// So many zeros, and room for `more` bytes and a little. What was never written costs nothing: the system gives it when it
-/// is.
-pub(super) fn zeros(size: usize, more: usize) -> Vec<u8> {
-    let mut zeros = vec![0; size + more + 4 * PAGE as usize];
-    zeros.truncate(size);
-    zeros
-}
-
 /// The start of the output: what is loaded of the input, and room for the appended code. Old code that moved away is traps.
 pub(super) struct Copied {
-    pub(super) out: Vec<u8>,
+    pub(super) out: Pages,
     /// Where the appended code begins.
     pub(super) rx_offset: u64,
 }
 
 impl Copied {
-    pub(super) fn new(image: &Image<'_>, placement: &Placement, appended_start: u64) -> Self {
+    pub(super) fn new(image: &Image<'_>, placement: &Placement, appended_start: u64) -> Result<Self, EmitError> {
         /// Bytes that one thread copies at a time.
         const PIECE: usize = 1 << 20;
         let appended_code = placement.appended_size;
@@ -37,7 +31,9 @@ impl Copied {
             rx_offset = size.next_multiple_of(PAGE);
             size = rx_offset + appended_code;
         }
-        let mut out = zeros(usize::try_from(size).unwrap_or(0), data.len() - copied);
+        // What follows is hardly more than the rest of the input.
+        let more = data.len() - copied + 4 * PAGE as usize;
+        let mut out = Pages::zeroed(usize::try_from(size).unwrap_or(0), more).map_err(no_memory)?;
         let mut traps: Vec<Range<usize>> = Vec::with_capacity(placement.vacated.len() + 1);
         let offset_of = |addr: u64| if addr == appended_start { Some(rx_offset) } else { image.offset_of(addr) };
         for &(start, end) in placement.vacated.iter().chain(&[(appended_start, appended_start + appended_code)]) {
@@ -64,6 +60,6 @@ impl Copied {
                 }
             }
         });
-        Self { out, rx_offset }
+        Ok(Self { out, rx_offset })
     }
 }

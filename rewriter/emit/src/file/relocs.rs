@@ -6,7 +6,7 @@ use super::Assembly;
 use super::places::UnwindPlaces;
 use crate::headers::NewSection;
 use crate::relocator::Relocator;
-use crate::{static_relocs, symbols};
+use crate::{EmitError, static_relocs, symbols};
 
 impl Assembly<'_, '_> {
     /// Writes the new address into words that have a static relocation besides a RELATIVE one, and held the old address.
@@ -38,7 +38,7 @@ impl Assembly<'_, '_> {
         appended_index: Option<u16>,
         places: &UnwindPlaces,
         sections: &mut [NewSection],
-    ) {
+    ) -> Result<(), EmitError> {
         let mut tables = {
             let word = |addr: u64, width: u8| {
                 let at = self.offset_of(addr)?;
@@ -58,10 +58,11 @@ impl Assembly<'_, '_> {
         for section in sections.iter_mut().filter(|section| is_relocation_table(section)) {
             let key = section.old_index.map(|_| section.info as usize);
             let bytes = static_relocs::encode(&tables.remove(&key).unwrap_or_default());
-            section.offset = self.pad_to(8);
+            section.offset = self.pad_to(8)?;
             section.size = bytes.len() as u64;
-            self.out.extend_from_slice(&bytes);
+            self.append(&bytes)?;
         }
+        Ok(())
     }
 }
 

@@ -101,12 +101,12 @@ impl Assembly<'_, '_> {
             let is_symtab = section.kind == elf::SHT_SYMTAB;
             let is_note = section.old_index.is_none() && section.name == b".note.postlink";
             let size = (content.len() + more.len()) as u64;
-            let offset = self.pad_to(align);
+            let offset = self.pad_to(align)?;
             if is_note {
                 self.note_offset = self.out.len();
             }
-            self.out.extend_from_slice(content);
-            self.out.extend_from_slice(more);
+            self.append(content)?;
+            self.append(more)?;
             section.offset = offset;
             section.size = size;
             if is_symtab && let Some((_, symtab)) = &symtab {
@@ -116,7 +116,7 @@ impl Assembly<'_, '_> {
         self.patch_words(relocator, &sections)?;
         if let Some((_, symtab)) = symtab.as_ref().filter(|_| options.keep_relocs) {
             self.relative_words(relocator);
-            self.static_relocations(relocator, symtab, &map_of_sections, appended_index, places, &mut sections);
+            self.static_relocations(relocator, symtab, &map_of_sections, appended_index, places, &mut sections)?;
         }
         self.write_headers(&sections, &map_of_sections, &name_offsets, relocator, places)?;
         Ok(dropped)

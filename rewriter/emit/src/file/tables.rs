@@ -20,9 +20,9 @@ impl Assembly<'_, '_> {
         places: &UnwindPlaces,
     ) -> Result<(), EmitError> {
         let image = self.program.image;
-        let shoff = self.pad_to(8);
+        let shoff = self.pad_to(8)?;
         let table = headers::section_headers(sections, section_map, name_offsets);
-        self.out.extend_from_slice(&table);
+        self.append(&table)?;
         let segments = self.segments(places);
         let table = headers::program_headers(&segments);
         let phoff = match self.headers {
