@@ -63,7 +63,7 @@ fn candidates<'a>(program: &'a Program<'_>, slots: &'a Slots, id: FunctionId) ->
             && slots.may_hold(fixup.target)
             && bytes.get(opcode_at..)?.starts_with(&[0xff, 0x15])
             && program.is_inst_start(place - 2);
-        let target = slots.content(program.image, fixup.target).filter(|_| is_call)?;
+        let target = if is_call { slots.content(program.image, fixup.target)? } else { return None };
         let (callee, is_entry) = program.place_of(target)?;
         let is_known = is_entry && !program.functions[callee].traits.size_guessed;
         (is_known && program.image.exec_section_at(target).is_some()).then_some(GotCall { place, target })
