@@ -7,7 +7,7 @@
 //!
 //! Nothing here knows an instruction set but for where a head ends, and that is not trusted either:
 //! a head is remembered only if yaxpeax reads the instruction at hand and two more with other bytes
-//! behind the same head alike. A head cut too short shows there; one cut too long costs time only.
+//! behind the same head, and other registers in it, alike. A head cut too short shows there; one cut too long costs time only.
 
 use std::cell::Cell;
 
@@ -112,24 +112,49 @@ impl Form {
     }
 }
 
-/// A head: its bytes, first byte lowest, and its length in the highest byte.
+/// A head: its bytes, first byte lowest, and its length in the highest byte. Bits that name a register and nothing else
+/// are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Head(u64);
 
 /// Longest head that is remembered: EVEX prefix, opcode, ModRM and SIB.
 const HEAD_MAX: u32 = 7;
 
-impl Head {
-    /// The head of the instruction at the start of `bytes`; `None` if it is too long to remember.
+/// Where a head ends, and which of its bits count.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Its last byte, below [`HEAD_MAX`].
+    last: u32,
+    mask: u64,
+}
+
+impl Cut {
+    /// Behind the opcode in byte `at`, without ModRM byte.
+    #[inline]
+    const fn bare(at: u32) -> Self {
+        Self { last: at, mask: u64::MAX >> (56 - at * 8) }
+    }
+
+    /// Behind the ModRM or SIB byte of the opcode that ends with byte `at` of `word`, which is below 6. `names_register`: the
+    /// reg field of the ModRM byte is no part of the opcode, and neither are scale and index in the SIB byte.
+    #[inline]
+    const fn behind_modrm(word: u64, at: u32, names_register: bool) -> Self {
+        let modrm = (word >> ((at + 1) * 8)) as u8;
+        let has_sib = modrm < 0xc0 && modrm & 7 == 4;
+        let last = at + 1 + has_sib as u32;
+        let free = names_register as u64 * (0x38 | has_sib as u64 * 0xf800) << ((at + 1) * 8);
+        Self { last, mask: u64::MAX >> (56 - (last & 7) * 8) & !free }
+    }
+
+    /// The head at the start of `bytes`; `None` if it is too long to remember.
     #[inline]
     fn of(bytes: &[u8; 16]) -> Option<Self> {
-        let [a, b, c, d, e, f, g, h, ..] = *bytes;
-        let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let byte = |at: u32| (word >> (at * 8)) as u8;
-        let at = u32::from(a & 0xf0 == 0x40);
-        match step(byte(at)) {
-            BARE => Some(Self::cut(word, at)),
-            MODRM => Some(Self::cut(word, behind_modrm(word, at))),
+        let word = first_bytes(bytes);
+        let at = u32::from(word as u8 & 0xf0 == 0x40);
+        match step((word >> (at * 8)) as u8) {
+            BARE => Some(Self::bare(at)),
+            REGISTER => Some(Self::behind_modrm(word, at, true)),
+            MODRM => Some(Self::behind_modrm(word, at, false)),
             _ => Self::of_long(word),
         }
     }
@@ -143,44 +168,42 @@ impl Head {
         }
         at += u32::from(byte(at) & 0xf0 == 0x40);
         // To the last byte of the opcode.
-        let (opcode_at, has_modrm) = match (step(byte(at)), byte(at + 1)) {
-            (BARE, _) => (at, false),
-            (MODRM, _) => (at, true),
-            (ESCAPE, 0x38 | 0x3a) => (at + 2, true),
-            (ESCAPE, opcode) => (at + 1, !is_bare_0f(opcode)),
-            (VEX2, _) => (at + 2, true),
-            (VEX3, _) => (at + 3, true),
-            (EVEX, _) => (at + 4, true),
+        let (opcode_at, modrm) = match (step(byte(at)), byte(at + 1)) {
+            (BARE, _) => (at, None),
+            (step @ (MODRM | REGISTER), _) => (at, Some(step == REGISTER)),
+            (ESCAPE, 0x38 | 0x3a) => (at + 2, Some(false)),
+            (ESCAPE, opcode) => (at + 1, (!is_bare_0f(opcode)).then(|| names_register_0f(opcode))),
+            (VEX2, _) => (at + 2, Some(false)),
+            (VEX3, _) => (at + 3, Some(false)),
+            (EVEX, _) => (at + 4, Some(false)),
             _ => return None,
         };
         if opcode_at + 2 > HEAD_MAX {
             return None;
         }
-        let last = if has_modrm { behind_modrm(word, opcode_at) } else { opcode_at };
-        (last < HEAD_MAX).then(|| Self::cut(word, last))
-    }
-
-    /// The head that ends with byte `last` of `word`, which is below 7.
-    #[inline]
-    const fn cut(word: u64, last: u32) -> Self {
-        Self(word & (u64::MAX >> (56 - last * 8)) | (last as u64 + 1) << 56)
-    }
-
-    const fn len(self) -> usize {
-        (self.0 >> 56) as usize
-    }
-
-    /// Place in a table of `1 << BITS` heads.
-    const fn slot(self) -> usize {
-        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize & ((1 << BITS) - 1)
+        let cut = modrm.map_or_else(|| Self::bare(opcode_at), |names_register| Self::behind_modrm(word, opcode_at, names_register));
+        (cut.last < HEAD_MAX).then_some(cut)
     }
 }
 
-/// The last byte of a head whose opcode ends with byte `at`: ModRM or SIB.
 #[inline]
-const fn behind_modrm(word: u64, at: u32) -> u32 {
-    let modrm = (word >> ((at + 1) * 8)) as u8;
-    at + 1 + (modrm < 0xc0 && modrm & 7 == 4) as u32
+const fn first_bytes(bytes: &[u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *bytes;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl Head {
+    /// The head of the instruction at the start of `bytes`; `None` if it is too long to remember.
+    #[inline]
+    fn of(bytes: &[u8; 16]) -> Option<Self> {
+        let cut = Cut::of(bytes)?;
+        Some(Self(first_bytes(bytes) & cut.mask | (u64::from(cut.last) + 1) << 56))
+    }
+
+    /// Place in a table of `1 << BITS` pairs of heads.
+    const fn slot(self) -> usize {
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as usize & ((1 << BITS) - 1)
+    }
 }
 
 /// What a first byte says about the bytes behind it.
@@ -194,6 +217,8 @@ const VEX3: u8 = 6;
 const EVEX: u8 = 7;
 /// Two prefixes of which the second one counts, XOP, or no instruction.
 const OTHER: u8 = 8;
+/// [`MODRM`], and its reg field names a register, whatever it is.
+const REGISTER: u8 = 9;
 
 #[inline]
 fn step(byte: u8) -> u8 {
@@ -213,8 +238,9 @@ static STEPS: [u8; 256] = {
             0xc4 => VEX3,
             0x62 => EVEX,
             0x8f => OTHER,
-            0x63 | 0x69 | 0x6b | 0x80..=0x8e | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff => MODRM,
-            0x00..=0x3f if at & 7 < 4 => MODRM,
+            0x63 | 0x69 | 0x6b | 0x84..=0x8b | 0x8d => REGISTER,
+            0x80..=0x83 | 0x8c | 0x8e | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff => MODRM,
+            0x00..=0x3f if at & 7 < 4 => REGISTER,
             _ => BARE,
         };
         at += 1;
@@ -228,9 +254,17 @@ const fn is_bare_0f(opcode: u8) -> bool {
     matches!(opcode, 0x05..=0x0b | 0x30..=0x37 | 0x77 | 0x80..=0x8f | 0xa0..=0xa2 | 0xa8..=0xaa | 0xc8..=0xcf)
 }
 
-const BITS: u32 = 15;
+/// Opcodes behind `0f` whose reg field names a register, whatever it is (Intel SDM volume 2, table A-3): moves, conversions,
+/// conditional moves, `movzx` and their like. There are more.
+const fn names_register_0f(opcode: u8) -> bool {
+    matches!(opcode, 0x10 | 0x11 | 0x28 | 0x29 | 0x2c..=0x2f | 0x40..=0x4f | 0x51 | 0x54..=0x5f | 0x6e | 0x6f | 0x7f | 0xa3 | 0xab | 0xaf | 0xb6 | 0xb7 | 0xbe | 0xbf)
+}
 
-type Table = Box<[(Head, Form); 1 << BITS]>;
+const BITS: u32 = 13;
+
+/// Two heads share a place: a program has half as many heads as there is room for, and each that pushes another one out costs
+/// three readings.
+type Table = Box<[[(Head, Form); 2]; 1 << BITS]>;
 
 thread_local! {
     /// The table of a reader that is gone, for the next one of this thread.
@@ -246,7 +280,7 @@ pub(super) struct Heads {
 impl Heads {
     pub(super) fn new() -> Self {
         let spare = SPARE.try_with(Cell::take).ok().flatten();
-        let empty = || vec![(Head::default(), Form::default()); 1 << BITS].into_boxed_slice().try_into().ok();
+        let empty = || vec![[(Head::default(), Form::default()); 2]; 1 << BITS].into_boxed_slice().try_into().ok();
         Self { table: spare.or_else(empty) }
     }
 
@@ -254,8 +288,11 @@ impl Heads {
     #[inline]
     pub(super) fn form(&self, bytes: &[u8; 16]) -> Option<Form> {
         let head = Head::of(bytes)?;
-        let (known, form) = &self.table.as_ref()?[head.slot()];
-        (*known == head).then_some(*form)
+        let [first, second] = &self.table.as_ref()?[head.slot()];
+        if first.0 == head {
+            return Some(first.1);
+        }
+        (second.0 == head).then_some(second.1)
     }
 
     /// The instruction at the start of `bytes`, as `decode` reads it. Remembers how it reads all
@@ -267,11 +304,13 @@ impl Heads {
         mut decode: impl FnMut(&[u8; 16], u64) -> Result<Decoded, E>,
     ) -> Result<Decoded, E> {
         let decoded = decode(bytes, addr)?;
-        let Some(head) = Head::of(bytes) else { return Ok(decoded) };
+        let (Some(head), Some(cut)) = (Head::of(bytes), Cut::of(bytes)) else { return Ok(decoded) };
+        let kept = cut.mask.to_le_bytes();
         let mut form_of = |seed: u8| {
             let mut other = *bytes;
-            for (at, byte) in other.iter_mut().enumerate().skip(head.len()) {
-                *byte = seed.wrapping_mul(at as u8 | 1) ^ seed >> 3;
+            for (at, byte) in other.iter_mut().enumerate() {
+                let kept = kept.get(at).copied().unwrap_or(0);
+                *byte = *byte & kept | (seed.wrapping_mul(at as u8 | 1) ^ seed >> 3) & !kept;
             }
             Form::of(&decode(&other, addr).ok()?, &other, addr)
         };
@@ -280,7 +319,8 @@ impl Heads {
             && form_of(0xd7) == Some(form)
             && let Some(table) = &mut self.table
         {
-            table[head.slot()] = (head, form);
+            let [first, second] = &mut table[head.slot()];
+            *second = std::mem::replace(first, (head, form));
         }
         Ok(decoded)
     }
@@ -328,10 +368,12 @@ mod tests {
             let cut = (choice >> 60) as usize;
             assert_eq!(eyes.decode(&bytes[..cut], addr), eyes.plain.decode(&bytes[..cut], addr), "{:02x?}", &bytes[..cut]);
             let all = bytes.first_chunk::<16>().unwrap();
-            if let (Some(_), Some(head)) = (eyes.heads.form(all), super::Head::of(all)) {
+            if let (Some(_), Some(cut)) = (eyes.heads.form(all), super::Cut::of(all)) {
                 by_head += 1;
-                let other = next().to_le_bytes().repeat(2);
-                bytes[head.len()..].copy_from_slice(&other[head.len()..]);
+                let (other, kept) = (next().to_le_bytes().repeat(2), u128::from(cut.mask).to_le_bytes());
+                for ((byte, other), kept) in bytes.iter_mut().zip(other).zip(kept) {
+                    *byte = *byte & kept | other & !kept;
+                }
                 assert_eq!(eyes.decode(&bytes, addr), eyes.plain.decode(&bytes, addr), "{bytes:02x?}");
             }
         }
