@@ -11,6 +11,7 @@ mod header;
 mod lsda;
 mod records;
 mod rows;
+mod steps;
 
 use postlink_base::{AddressIndex, MapKind, NewAddr, OldAddr};
 use postlink_image::Image;

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::records::{Fields, Kind, Plain, Usual};
 use super::rows::AS_OLD;
+use super::steps::Start;
 
 type Slice<'d> = EndianSlice<'d, LittleEndian>;
 type Cie<'d> = CommonInformationEntry<Slice<'d>>;
@@ -46,6 +47,13 @@ pub(crate) enum FrameError {
     Cfi(gimli::Error),
 }
 
+/// A CIE, what it says apart from call-frame instructions as a digest, and what its frames start with if that is usual.
+struct KnownCie<'d> {
+    cie: Cie<'d>,
+    digest: u64,
+    start: Option<Start>,
+}
+
 /// The unwind tables of one file.
 pub(crate) struct Frames<'d> {
     section: EhFrame<Slice<'d>>,
@@ -53,7 +61,7 @@ pub(crate) struct Frames<'d> {
     addr: u64,
     size: u64,
     bases: BaseAddresses,
-    cies: Vec<(Cie<'d>, u64)>,
+    cies: Vec<KnownCie<'d>>,
     /// Sorted by code address; frames of discarded code (outside of executable memory) are left out.
     pub(crate) frames: Vec<Frame>,
     /// In file order.
@@ -114,8 +122,7 @@ impl<'d> Frames<'d> {
                     let cie = section.cie_from_offset(&bases, EhFrameOffset(at)).ok()?;
                     self.records.push(Record { addr: record, code: None });
                     by_offset.insert(at, (u32::try_from(self.cies.len()).ok()?, Usual::of(&cie)));
-                    let digest = cie_digest(&cie, routine);
-                    self.cies.push((cie, digest));
+                    self.know(cie, routine);
                 }
                 Kind::Fde(cie_at) => {
                     if last.0 != cie_at {
@@ -125,7 +132,7 @@ impl<'d> Frames<'d> {
                     let fields = if let Some(usual) = usual {
                         plain.fields(record, usual)?
                     } else {
-                        let known = &self.cies.get(cie as usize)?.0;
+                        let known = &self.cies.get(cie as usize)?.cie;
                         let fde = section.fde_from_offset(&bases, EhFrameOffset(at), |_, _, _| Ok(known.clone())).ok()?;
                         let lsda = fde.lsda().map_or(0, |pointer| resolve(pointer, image));
                         Fields { start: fde.initial_address(), end: fde.end_address(), lsda }
@@ -161,13 +168,12 @@ impl<'d> Frames<'d> {
                     end = addr + cie.entry_len() as u64 + 4;
                     self.records.push(Record { addr, code: None });
                     by_offset.insert(cie.offset(), u32::try_from(self.cies.len()).unwrap_or(u32::MAX));
-                    let digest = cie_digest(&cie, &routine);
-                    self.cies.push((cie, digest));
+                    self.know(cie, &routine);
                 }
                 CieOrFde::Fde(partial) => {
                     let EhFrameOffset(at) = partial.cie_offset();
                     let index = by_offset.get(&at).copied().ok_or(gimli::Error::NoUnwindInfoForAddress)?;
-                    let known = self.cies.get(index as usize).map(|(cie, _)| cie.clone());
+                    let known = self.cies.get(index as usize).map(|known| known.cie.clone());
                     let fde = partial.parse(|_, _, _| known.clone().ok_or(gimli::Error::NoUnwindInfoForAddress))?;
                     let record = self.addr + fde.offset() as u64;
                     end = record + fde.entry_len() as u64 + 4;
@@ -183,6 +189,14 @@ impl<'d> Frames<'d> {
         // The terminator, or the end of the section: what a pointer behind the last record means.
         self.records.push(Record { addr: end, code: None });
         Ok(())
+    }
+
+    fn know(&mut self, cie: Cie<'d>, routine: &impl Fn(u64) -> u64) {
+        let mut initial = cie.instructions(&self.section, &self.bases);
+        let initial = std::iter::from_fn(|| initial.next().map_or(Some(None), |instruction| instruction.map(Some)));
+        let start = Start::new(cie.code_alignment_factor(), cie.data_alignment_factor(), initial);
+        let digest = cie_digest(&cie, routine);
+        self.cies.push(KnownCie { cie, digest, start });
     }
 
     /// Address range of the section.
@@ -203,7 +217,7 @@ impl<'d> Frames<'d> {
     /// What a CIE says, in words, if it says the same wherever it stands.
     pub(super) fn kind(&self, cie: u32) -> Option<(u64, String)> {
         use gimli::CallFrameInstruction as Instruction;
-        let (cie, digest) = self.cies.get(cie as usize)?;
+        let KnownCie { cie, digest, .. } = self.cies.get(cie as usize)?;
         let mut words = format!(
             "{:?} {} {} {:?}",
             cie.encoding(),
@@ -231,7 +245,7 @@ impl<'d> Frames<'d> {
 
     /// The call-frame instructions of `frame` as bytes; `None` if its record has not the usual form.
     pub(super) fn instructions(&self, frame: &Frame) -> Option<&'d [u8]> {
-        let (cie, _) = self.cies.get(frame.cie as usize)?;
+        let cie = &self.cies.get(frame.cie as usize)?.cie;
         if cie.fde_address_encoding() != Some(gimli::DW_EH_PE_pcrel | gimli::DW_EH_PE_sdata4) {
             return None;
         }
@@ -251,9 +265,32 @@ impl<'d> Frames<'d> {
         rows: &mut Vec<(u64, u64)>,
     ) -> Result<(), gimli::Error> {
         let first = rows.len();
-        let (cie, cie_digest) = self.cies.get(frame.cie as usize).ok_or(gimli::Error::NoUnwindInfoForAddress)?;
+        if self.usual_rows(frame, rows).is_none() {
+            rows.truncate(first);
+            self.any_rows(frame, context, rows)?;
+        }
+        rows.push((frame.end, 0));
+        Ok(())
+    }
+
+    /// The rows of a frame of the usual form; `None` if it is of another one, and may be wrong.
+    fn usual_rows(&self, frame: &Frame, rows: &mut Vec<(u64, u64)>) -> Option<()> {
+        let known = self.cies.get(frame.cie as usize)?;
+        let mut digests = RowDigests::new(known.digest, rows);
+        known.start.as_ref()?.run(self.instructions(frame)?, (frame.start, frame.end), &mut digests)
+    }
+
+    /// The rows of any frame, as gimli reads them.
+    fn any_rows(
+        &self,
+        frame: &Frame,
+        context: &mut UnwindContext<usize>,
+        rows: &mut Vec<(u64, u64)>,
+    ) -> Result<(), gimli::Error> {
+        let known = self.cies.get(frame.cie as usize).ok_or(gimli::Error::NoUnwindInfoForAddress)?;
+        let mut digests = RowDigests::new(known.digest, rows);
         let offset = EhFrameOffset(usize::try_from(frame.record - self.addr).unwrap_or(usize::MAX));
-        let fde = self.section.fde_from_offset(&self.bases, offset, |_, _, _| Ok(cie.clone()))?;
+        let fde = self.section.fde_from_offset(&self.bases, offset, |_, _, _| Ok(known.cie.clone()))?;
         let mut table = fde.rows(&self.section, &self.bases, context)?;
         while let Some(row) = table.next_row()? {
             let (start, end) = (row.start_address(), row.end_address().min(frame.end));
@@ -263,36 +300,75 @@ impl<'d> Frames<'d> {
             let slice = |expression: &gimli::UnwindExpression<usize>| {
                 Ok::<_, gimli::Error>(bytes_digest(expression.get(&self.section)?.0.slice()))
             };
-            let (kind, value) = match row.cfa() {
-                CfaRule::RegisterAndOffset { register, offset } => (rule_kind(0, register.0), offset.cast_unsigned()),
-                CfaRule::Expression(expression) => (1, slice(expression)?),
-            };
-            let head = mix(mix(*cie_digest, row.saved_args_size()), mix(kind, value));
             // Rules stand in the order in which they were first given: sum up without order.
             let mut rules = 0u64;
             for (register, rule) in row.registers() {
-                let (kind, value) = match rule {
-                    // No rule at all means the same to every unwinder.
-                    RegisterRule::SameValue => continue,
-                    RegisterRule::Undefined => (1, 0),
-                    RegisterRule::Offset(offset) => (2, offset.cast_unsigned()),
-                    RegisterRule::ValOffset(offset) => (3, offset.cast_unsigned()),
-                    RegisterRule::Register(other) => (4, u64::from(other.0)),
-                    RegisterRule::Expression(expression) => (5, slice(expression)?),
-                    RegisterRule::ValExpression(expression) => (6, slice(expression)?),
-                    RegisterRule::Constant(value) => (7, *value),
-                    _ => (8, 0),
+                let digest = match rule {
+                    RegisterRule::Expression(expression) => mix(rule_kind(5, register.0), slice(expression)?),
+                    RegisterRule::ValExpression(expression) => mix(rule_kind(6, register.0), slice(expression)?),
+                    rule => rule_digest(register.0, rule).unwrap_or(0),
                 };
-                rules = rules.wrapping_add(mix(rule_kind(kind, register.0), value));
+                rules = rules.wrapping_add(digest);
             }
-            let digest = mix(head, rules).clamp(1, AS_OLD - 1);
-            if rows.get(first..).and_then(<[_]>::last).is_none_or(|last| last.1 != digest) {
-                rows.push((start, digest));
+            match row.cfa() {
+                CfaRule::RegisterAndOffset { register, offset } => {
+                    digests.add(start, end, row.saved_args_size(), (register.0, *offset), rules);
+                }
+                CfaRule::Expression(expression) => {
+                    digests.add_rule(start, row.saved_args_size(), (1, slice(expression)?), rules);
+                }
             }
         }
-        rows.push((frame.end, 0));
         Ok(())
     }
+}
+
+/// Takes the rows of one frame, and makes digests of them.
+pub(super) struct RowDigests<'r> {
+    cie_digest: u64,
+    rows: &'r mut Vec<(u64, u64)>,
+    /// Where the frame's rows begin.
+    first: usize,
+}
+
+impl<'r> RowDigests<'r> {
+    const fn new(cie_digest: u64, rows: &'r mut Vec<(u64, u64)>) -> Self {
+        let first = rows.len();
+        Self { cie_digest, rows, first }
+    }
+
+    /// The row of `start..end`, which may be empty. `rules`: the sum of [`rule_digest`].
+    #[inline]
+    pub(super) fn add(&mut self, start: u64, end: u64, args_size: u64, (register, offset): (u16, i64), rules: u64) {
+        if start < end {
+            self.add_rule(start, args_size, (rule_kind(0, register), offset.cast_unsigned()), rules);
+        }
+    }
+
+    #[inline]
+    fn add_rule(&mut self, start: u64, args_size: u64, (kind, value): (u64, u64), rules: u64) {
+        let head = mix(mix(self.cie_digest, args_size), mix(kind, value));
+        let digest = mix(head, rules).clamp(1, AS_OLD - 1);
+        if self.rows.get(self.first..).and_then(<[_]>::last).is_none_or(|last| last.1 != digest) {
+            self.rows.push((start, digest));
+        }
+    }
+}
+
+/// What a register's rule counts in the digest of a row; `None` for one with an expression.
+pub(super) fn rule_digest(register: u16, rule: &RegisterRule<usize>) -> Option<u64> {
+    let (kind, value) = match rule {
+        // No rule at all means the same to every unwinder.
+        RegisterRule::SameValue => return Some(0),
+        RegisterRule::Undefined => (1, 0),
+        RegisterRule::Offset(offset) => (2, offset.cast_unsigned()),
+        RegisterRule::ValOffset(offset) => (3, offset.cast_unsigned()),
+        RegisterRule::Register(other) => (4, u64::from(other.0)),
+        RegisterRule::Expression(_) | RegisterRule::ValExpression(_) => return None,
+        RegisterRule::Constant(value) => (7, *value),
+        _ => (8, 0),
+    };
+    Some(mix(rule_kind(kind, register), value))
 }
 
 /// The kind of a rule and the register that it is about.
@@ -302,7 +378,7 @@ const fn rule_kind(kind: u64, register: u16) -> u64 {
 
 /// A digest of two numbers: both halves of a product, twice, so that each bit of the result depends
 /// on all bits of both. There are millions of rows, and a few hundred different ones.
-fn mix(a: u64, b: u64) -> u64 {
+pub(super) fn mix(a: u64, b: u64) -> u64 {
     let fold = |a: u64, b: u64| {
         let wide = u128::from(a) * u128::from(b);
         wide as u64 ^ (wide >> 64) as u64
@@ -366,4 +442,47 @@ fn find<'d>(image: &Image<'d>) -> Option<(u64, &'d [u8])> {
         segment.kind == elf::PT_LOAD && addr >= segment.vaddr && addr - segment.vaddr < segment.filesz
     })?;
     Some((addr, image.bytes_at(addr, load.vaddr + load.filesz - addr)?))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Address of the section.
+    const ADDR: u64 = 0x40_0000;
+
+    /// One CIE with one FDE for `size` bytes of code; `None` if gimli cannot read them.
+    pub(in crate::unwind) fn frames_of(code_factor: u8, data_factor: u8, initial: &[u8], size: u32, instructions: &[u8]) -> Option<Frames<'static>> {
+        let mut bytes = Vec::new();
+        let cie = [&[0, 0, 0, 0, 1][..], b"zR\0", &[code_factor, data_factor, 16, 1, 0x1b], initial].concat();
+        bytes.extend(u32::try_from(cie.len()).unwrap().to_le_bytes());
+        bytes.extend(cie);
+        let record = bytes.len();
+        let id = u32::try_from(record + 4).unwrap();
+        let fde = [&id.to_le_bytes()[..], &0x1000u32.to_le_bytes(), &size.to_le_bytes(), &[0], instructions].concat();
+        bytes.extend(u32::try_from(fde.len()).unwrap().to_le_bytes());
+        bytes.extend(fde);
+        let bytes: &'static [u8] = bytes.leak();
+        let bases = BaseAddresses::default().set_eh_frame(ADDR);
+        let mut section = EhFrame::new(bytes, LittleEndian);
+        section.set_address_size(8);
+        let cie = section.cie_from_offset(&bases, EhFrameOffset(0)).ok()?;
+        let start = ADDR + record as u64 + 8 + 0x1000;
+        let frame = Frame { start, end: start + u64::from(size), record: ADDR + record as u64, lsda: None, cie: 0 };
+        let (addr, size) = (ADDR, bytes.len() as u64);
+        let mut frames =
+            Frames { section, bytes, addr, size, bases, cies: Vec::new(), frames: vec![frame], records: Vec::new() };
+        frames.know(cie, &|addr| addr);
+        Some(frames)
+    }
+
+    pub(in crate::unwind) fn rows_of(frames: &Frames<'_>) -> Option<Vec<(u64, u64)>> {
+        let mut rows = Vec::new();
+        frames.usual_rows(&frames.frames[0], &mut rows).map(|()| rows)
+    }
+
+    pub(in crate::unwind) fn rows_by_gimli(frames: &Frames<'_>) -> Result<Vec<(u64, u64)>, gimli::Error> {
+        let mut rows = Vec::new();
+        frames.any_rows(&frames.frames[0], &mut UnwindContext::new(), &mut rows).map(|()| rows)
+    }
 }
