@@ -206,6 +206,7 @@ pub fn shape(
     let _span = trace_span!("blocks").entered();
     let (functions, laid): (Vec<FunctionPlan>, Vec<Laid>) = (0..program.functions.len())
         .into_par_iter()
+        .with_max_len(BATCH)
         .map(|index| {
             let id = FunctionId::from_index(index);
             if stays.get(index).copied().unwrap_or(true) {
@@ -217,6 +218,9 @@ pub fn shape(
         .unzip();
     Shapes { functions: functions.into_iter().collect(), laid }
 }
+
+/// Functions that one thread takes at a time.
+const BATCH: usize = 256;
 
 /// Bytes of executed functions from which on [`SplitChoice::ByProfile`] splits warm blocks off: 128 times a first-level
 /// cache of 32 KiB.

@@ -1,11 +1,12 @@
 //! A profile on the whole program, and whether it was taken on this very program.
 
+use postlink_base::IndexVec;
 use postlink_cfg::{Class, FunctionCfg, FunctionId, GraphBuilder, Graphs, Program};
 use rayon::prelude::*;
 
 use crate::attach::{AttachStats, FunctionCounts, attach_to};
 use crate::data::{Near, Profile};
-use crate::weights::counted_functions;
+use crate::weights::{FunctionWeight, function_weights};
 
 /// A share of the counts of a profile, as its two parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,8 @@ impl ShareOfCounts {
 /// A profile on the graphs of the program.
 #[derive(Debug, Default)]
 pub struct Attached {
+    /// What the profile has of every function.
+    pub weights: IndexVec<FunctionId, FunctionWeight>,
     /// The graphs of all functions in `counts`.
     pub graphs: Graphs,
     /// Functions that have counts and may be rearranged, in id order.
@@ -63,12 +66,14 @@ impl Attached {
 
 /// Builds the graphs of all counted functions and attaches the profile to each.
 pub fn attach_all(profile: &Profile, program: &Program<'_>) -> Attached {
-    let functions: Vec<FunctionId> = counted_functions(profile, program)
-        .into_iter()
-        .filter(|&id| program.functions[id].class == Class::Free)
-        .collect();
+    /// Functions that one thread takes at a time.
+    const BATCH: usize = 128;
+    let weights = function_weights(profile, program);
+    let counted = weights.iter_enumerated().filter(|(_, weight)| weight.samples > 0).map(|(id, _)| id);
+    let functions: Vec<FunctionId> = counted.filter(|&id| program.functions[id].class == Class::Free).collect();
     let attached: Vec<(FunctionCfg, FunctionCounts, AttachStats)> = functions
         .par_iter()
+        .with_max_len(BATCH)
         .map_init(
             || (GraphBuilder::new(program), Near::default()),
             |(builder, near), &id| {
@@ -79,7 +84,7 @@ pub fn attach_all(profile: &Profile, program: &Program<'_>) -> Attached {
         )
         .collect();
     let stats = attached.iter().fold(AttachStats::default(), |sum, one| sum.add(one.2));
-    let mut all = Attached { share: ShareOfCounts::of(profile, stats), ..Attached::default() };
+    let mut all = Attached { weights, share: ShareOfCounts::of(profile, stats), ..Attached::default() };
     for (cfg, counts, _) in attached {
         all.counts.push((cfg.function, counts));
         all.graphs.insert(cfg);

@@ -1,6 +1,6 @@
 //! Which functions are executed, and who calls whom: without graphs.
 
-use postlink_base::{Id, IndexVec};
+use postlink_base::IndexVec;
 use postlink_cfg::{FunctionId, Program};
 use rayon::prelude::*;
 
@@ -109,10 +109,4 @@ impl<'p, 'd> Finder<'p, 'd> {
         self.last = self.program.function_at(addr);
         self.last
     }
-}
-
-/// Functions that a profile has anything about, in id order.
-pub(crate) fn counted_functions(profile: &Profile, program: &Program<'_>) -> Vec<FunctionId> {
-    let weights = function_weights(profile, program);
-    weights.iter().enumerate().filter(|(_, weight)| weight.samples > 0).map(|(id, _)| Id::from_index(id)).collect()
 }

@@ -63,7 +63,7 @@ impl Pages {
 
 /// Both are equally long.
 fn copy(from: &[u8], to: &mut [u8]) {
-    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+    to.par_chunks_mut(PIECE).with_max_len(4).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
 }
 
 impl Deref for Pages {

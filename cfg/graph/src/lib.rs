@@ -31,7 +31,7 @@ pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Te
 pub use got::{GotCall, GotCalls};
 pub use program::{
     BlockId, Class, DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program,
-    Traits,
+    References, Traits,
 };
 pub use reason::Reason;
 pub use recover::{CfgError, recover};

@@ -268,18 +268,28 @@ pub struct Program<'d> {
     pub(crate) inst_starts: CodeSet,
 }
 
+/// What [`Program::take_references`] took: good for nothing but being freed, by whom and when that costs least. (On large
+/// programs the proof needs the memory more.)
+pub struct References {
+    _eh_frame: Option<EhFrame>,
+    _fixups: IndexLists<FunctionId, Fixup>,
+    _data_refs: Vec<DataRef>,
+    _tables: Vec<JumpTable>,
+    _places: [Vec<u64>; 3],
+    _inst_starts: CodeSet,
+}
+
 impl<'d> Program<'d> {
-    /// Frees what only a rewriter needs: references, tables, labels, unwind tables. Functions and their names stay.
-    /// (On large programs the proof needs the memory more.)
-    pub fn forget_references(&mut self) {
-        self.fixups = IndexLists::default();
-        self.data_refs = Vec::new();
-        self.jump_targets = Vec::new();
-        self.tables = Vec::new();
-        self.labels = Vec::new();
-        self.landing_pads = Vec::new();
-        self.eh_frame = None;
-        self.inst_starts = CodeSet::new(&[]);
+    /// Takes away what only a rewriter needs: references, tables, labels, unwind tables. Functions and their names stay.
+    pub fn take_references(&mut self) -> References {
+        References {
+            _eh_frame: self.eh_frame.take(),
+            _fixups: std::mem::take(&mut self.fixups),
+            _data_refs: std::mem::take(&mut self.data_refs),
+            _tables: std::mem::take(&mut self.tables),
+            _places: [&mut self.jump_targets, &mut self.labels, &mut self.landing_pads].map(std::mem::take),
+            _inst_starts: std::mem::replace(&mut self.inst_starts, CodeSet::new(&[])),
+        }
     }
 
     /// The function that holds `addr`.

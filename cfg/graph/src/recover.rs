@@ -241,6 +241,7 @@ impl Scanned {
         let first_part = self.fixups.len();
         let chunks: Vec<(Vec<Scan>, Found)> = fresh
             .par_chunks(CHUNK)
+            .with_max_len(1)
             .enumerate()
             .map(|(index, chunk)| {
                 let mut reader = Reader::new(scanner, u32::try_from(first_part + index).unwrap_or(u32::MAX));

@@ -35,6 +35,7 @@ pub(crate) fn read_program(path: &Path) -> Result<Pages, Stop> {
         let mut pages = Pages::zeroed(size, 0)?;
         pages
             .par_chunks_mut(PIECE)
+            .with_max_len(1)
             .enumerate()
             .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))?;
         Ok(pages)

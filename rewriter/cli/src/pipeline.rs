@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::thread;
 
 use postlink_base::{AddressMap, Digest, IndexVec};
-use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Graphs, Program, recover};
+use postlink_cfg::{CfgError, FunctionCfg, FunctionId, Graphs, Program, References, recover};
 use postlink_emit::{Assembled, EmitError, EmitOptions, Output, assemble, emit};
 use postlink_image::Image;
 use postlink_layout::{Counts, Placed, Plan, PlanOptions, Shapes, WeightedCall, Weights, shape};
-use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs, function_weights};
+use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs};
 use postlink_verify::{Before, CheckOptions, Proof, check_with};
 
 use crate::draft::Draft;
@@ -86,7 +86,7 @@ pub(crate) fn back_end<'d>(
     };
     let mut plan_options = options.plan.clone();
     let mut contained: Vec<(FunctionId, String)> = Vec::new();
-    let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile)));
+    let weights = profile.map(|profile| stages.run("weigh", || weigh(program, profile, &attached)));
     let mut last: Option<Failure> = None;
     let mut before: Option<Before> = None;
     let mut forgotten = false;
@@ -106,8 +106,9 @@ pub(crate) fn back_end<'d>(
         let shapes = stages.run("plan", || shape(program, &attached.graphs, weights.as_ref(), &plan_options, may_move));
         let (order, assembled) = order_and_assemble(program, &attached.graphs, &shapes, weights.as_ref(), (&plan_options, options.keep_got_calls), stages);
         let plan = shapes.into_plan(plan_options.mode, order);
-        // A later round is rare and builds them again.
-        attached = Attached::default();
+        // A later round is rare and builds them again. To free them takes a while, and somebody has the time.
+        let graphs = std::mem::take(&mut attached);
+        rayon::spawn(move || drop(graphs));
         let output = match assembled.and_then(|assembled| {
             emit_and_read_before((program, assembled, &plan, &emit_options), options.verify.then_some(&mut before), stages)
         }) {
@@ -138,9 +139,9 @@ pub(crate) fn back_end<'d>(
             return Ok(Outcome { output, note, plan, proof: None, draft: None, contained, whole_only });
         }
         // The proof needs the memory more; another round is rare.
-        program.forget_references();
+        let references = program.take_references();
         forgotten = true;
-        let (proof, draft) = prove_and_draft(program.image, &mut before, &output, options, stages);
+        let (proof, draft) = prove_and_draft(program.image, references, &mut before, &output, options, stages);
         let proof = proof?;
         if proof.is_proven() {
             let whole_only = plan_options.whole_only;
@@ -221,9 +222,11 @@ fn emit_and_read_before(
     })
 }
 
-/// Proves the output. Meanwhile a thread of its own, for which the system does most of the work, writes the draft.
+/// Proves the output. Meanwhile a thread of its own, for which the system does most of the work, frees `references`, which the
+/// proof does not need, and writes the draft.
 fn prove_and_draft(
     old: &Image<'_>,
+    references: References,
     before: &mut Option<Before>,
     output: &Output,
     options: &Options,
@@ -234,7 +237,10 @@ fn prove_and_draft(
     thread::scope(|scope| {
         let writer = path.map(|path| {
             let aside = stages.aside("write");
-            scope.spawn(move || aside.run(|| Draft::write(path, &output.bytes).ok()))
+            scope.spawn(move || {
+                drop(references);
+                aside.run(|| Draft::write(path, &output.bytes).ok())
+            })
         });
         let proof = stages.run("verify", || {
             let before = before.get_or_insert_with(|| Before::read(old));
@@ -270,8 +276,8 @@ struct ProgramWeights {
     calls: Vec<WeightedCall>,
 }
 
-fn weigh(program: &Program<'_>, profile: &Profile) -> ProgramWeights {
-    let functions = function_weights(profile, program).iter().map(|weight| (weight.samples, weight.entries)).collect();
+fn weigh(program: &Program<'_>, profile: &Profile, attached: &Attached) -> ProgramWeights {
+    let functions = attached.weights.iter().map(|weight| (weight.samples, weight.entries)).collect();
     let calls = call_arcs(profile, program)
         .into_iter()
         .map(|call| WeightedCall { caller: call.caller, callee: call.callee, count: call.count, from: call.from })

@@ -52,9 +52,12 @@ pub fn assemble(
     functions: &IndexVec<FunctionId, FunctionPlan>,
     keep_got_calls: bool,
 ) -> Result<Assembled, EmitError> {
+    /// Functions that one thread takes at a time.
+    const BATCH: usize = 256;
     let got_calls = if keep_got_calls { GotCalls::default() } else { GotCalls::find(program) };
     let fragments: Result<Vec<_>, EmitError> = (0..program.functions.len())
         .into_par_iter()
+        .with_max_len(BATCH)
         .map(|index| {
             let id = FunctionId::from_index(index);
             let Some(FunctionPlan::Relay { fragments, prefer_fall }) = functions.get(id) else { return Ok(None) };
@@ -120,6 +123,7 @@ pub(crate) fn map(
     let functions: Vec<&[(FunctionId, u32, u64)]> = placed.chunk_by(|left, right| left.0 == right.0).collect();
     let parts: Vec<(Vec<MapRange>, Vec<MovedFunction>)> = functions
         .par_chunks(BATCH)
+        .with_max_len(1)
         .map(|functions| {
             let (mut ranges, mut moved) = (Vec::new(), Vec::new());
             for fragments in functions {
@@ -255,7 +259,7 @@ pub(crate) fn write(
     assembled: &Assembled,
     placement: &Placement,
     relocator: &Relocator<'_>,
-    offset_of: impl Fn(u64) -> Option<usize>,
+    offset_of: impl Fn(u64) -> Option<usize> + Sync,
     out: &mut [u8],
 ) -> Result<(), EmitError> {
     /// Jobs that one thread does in a row.
@@ -273,15 +277,18 @@ pub(crate) fn write(
         let offset = offset_of(new).ok_or_else(|| unplaced(new))?;
         jobs.push(Job { function: placed.function, source: Some(source), fixups, got_calls, new, offset, size: source.len() });
     }
-    for (id, function) in program.functions.iter_enumerated() {
-        let fixups = &program.fixups[id];
+    let staying = |index: usize| {
+        let id = FunctionId::from_index(index);
+        let (function, fixups) = (&program.functions[id], &program.fixups[id]);
         let stays = matches!(plan.functions.get(id), Some(FunctionPlan::Stay) | None);
-        if stays && !fixups.is_empty() {
+        (stays && !fixups.is_empty()).then(|| {
             let offset = offset_of(function.start).ok_or_else(|| unplaced(function.start))?;
             let size = program.bytes(function).len();
-            jobs.push(Job { function: id, source: None, fixups, got_calls: &[], new: function.start, offset, size });
-        }
-    }
+            Ok(Job { function: id, source: None, fixups, got_calls: &[], new: function.start, offset, size })
+        })
+    };
+    let staying: Result<Vec<Job<'_>>, EmitError> = (0..program.functions.len()).into_par_iter().filter_map(staying).collect();
+    jobs.extend(staying?);
     jobs.par_sort_unstable_by_key(|job| (job.offset, job.end()));
     // Each batch has the part of the output up to the next one's for itself.
     let mut parts = Vec::with_capacity(jobs.len() / BATCH + 1);
@@ -297,6 +304,7 @@ pub(crate) fn write(
     }
     let failures: Vec<EmitError> = parts
         .into_par_iter()
+        .with_max_len(1)
         .filter_map(|(part, batch)| {
             let base = batch.first()?.offset;
             let write = |job: &Job<'_>| {

@@ -44,6 +44,8 @@ pub struct Output {
     pub bytes: Pages,
     /// Where code went.
     pub map: AddressMap,
+    /// The same, encoded.
+    pub encoded_map: Vec<u8>,
     /// Sections of the input that the output does not have, static relocations not counted.
     pub dropped_sections: Vec<String>,
     /// Tables of static relocations that the output does not have although it was to keep them.
@@ -182,7 +184,7 @@ pub fn emit(
     drop(span);
     let _span = trace_span!("finish").entered();
     assembly.store_unwind(&places, &unwind_bytes)?;
-    let dropped = assembly.finish(plan, &assembled, &relocator, &places, &map, options)?;
+    let (dropped, encoded_map) = assembly.finish(plan, &assembled, &relocator, &places, &map, options)?;
     let (dropped_relocations, dropped_sections) =
         dropped.into_iter().partition(|name| name.starts_with(".rela.") || name.starts_with(".rel."));
     let content = assembly.build_id();
@@ -190,13 +192,17 @@ pub fn emit(
     let note_offset = assembly.note_offset;
     let bytes = assembly.out;
     drop(relocator);
+    let direct_calls = assembled.direct_calls(program, plan);
+    // To free it takes a while, and somebody has the time.
+    rayon::spawn(move || drop(assembled));
     Ok(Output {
         bytes,
         map,
+        encoded_map,
         dropped_sections,
         dropped_relocations,
         appended_code,
-        direct_calls: assembled.direct_calls(program, plan),
+        direct_calls,
         moved_headers,
         note_offset,
         content,

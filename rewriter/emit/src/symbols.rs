@@ -208,7 +208,7 @@ pub(crate) fn symtab(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Symt
     let mut added = (Vec::new(), Vec::new());
     let (runs, ()) = rayon::join(
         || {
-            let runs = (0..table.len().div_ceil(RUN)).into_par_iter();
+            let runs = (0..table.len().div_ceil(RUN)).into_par_iter().with_max_len(1);
             runs.map(|number| run(context, table, number * RUN)).collect::<Vec<Run>>()
         },
         || add_fragments(context, table, &mut added),

@@ -112,8 +112,11 @@ impl<'m> Claim<'m> {
         let ranges = map.ranges();
         let moved: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
         let span = ranges.first().zip(ranges.last()).map_or(0, |(first, last)| last.old_end().raw() - first.old.raw());
-        let places = if moved < span / 2 { Places::new(ranges, std::iter::empty()) } else { None };
-        Self { ranges, index: AddressIndex::new(ranges, |range| range.old.raw()), places }
+        let (places, index) = rayon::join(
+            || if moved < span / 2 { Places::new(ranges, std::iter::empty()) } else { None },
+            || AddressIndex::new(ranges, |range| range.old.raw()),
+        );
+        Self { ranges, index, places }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

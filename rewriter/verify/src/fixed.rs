@@ -70,6 +70,7 @@ impl Fixed {
         let witnesses = Witnesses::new(cx.old);
         let parts: Vec<Part> = stretches
             .par_chunks(512)
+            .with_max_len(4)
             .map(|stretches| {
                 let mut judge = Judge::new(cx, (&places, &changed), &witnesses);
                 let verdicts = stretches.iter().map(|stretch| (*stretch, judge.is_clean(stretch.start, stretch.end))).collect();

@@ -267,8 +267,12 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64], options: &CheckOptions) -> (Har
 }
 
 fn walk(cx: &Context<'_, '_>, roots: &[u64]) -> Harvest {
+    /// Roots that one thread takes at a time: enough of them to be worth a walker, if there are many.
+    const MANY: usize = 1024;
+    let some = (roots.len() / (rayon::current_num_threads() * 8)).clamp(1, MANY);
     roots
-        .par_chunks(128)
+        .par_chunks(some)
+        .with_max_len(1)
         .fold(
             || Walker::new(cx),
             |mut walker, roots| {

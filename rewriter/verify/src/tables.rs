@@ -47,6 +47,7 @@ pub(crate) fn sweep(cx: &Context<'_, '_>) -> Vec<(u64, u64)> {
     cx.functions
         .ranges()
         .par_chunks(512)
+        .with_max_len(4)
         .flat_map_iter(|functions| {
             let mut eyes = Eyes::new();
             let mut taken = Vec::new();
@@ -110,6 +111,19 @@ impl<'a> Reach<'a> {
     }
 }
 
+/// What one thread read.
+#[derive(Default)]
+struct Read {
+    /// Numbers of the bases that have a table.
+    bases: Vec<usize>,
+    /// With the numbers of their distances.
+    entries: Vec<(usize, Entry)>,
+    /// Numbers of distances that are entries which are what they were and lead into a function that stayed.
+    kept: Vec<usize>,
+    /// Old code that was not visited.
+    targets: Vec<u64>,
+}
+
 /// All tables, read as the walk comes upon the code that uses them.
 pub(crate) struct Tables<'c, 'a, 'd> {
     cx: &'c Context<'a, 'd>,
@@ -148,25 +162,54 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
     pub(crate) fn read(&mut self, taken: &mut Vec<(u64, u64)>) -> Vec<u64> {
         taken.par_sort_unstable();
         taken.dedup();
+        let this = &*self;
+        let by_base: Vec<&[(u64, u64)]> = taken.chunk_by(|a, b| a.0 == b.0).collect();
+        let found: Vec<Read> = by_base
+            .par_chunks(64)
+            .with_max_len(1)
+            .map(|bases| {
+                let mut read = Read::default();
+                bases.iter().for_each(|taken| this.read_base(taken, &mut read));
+                read
+            })
+            .collect();
+        taken.clear();
         let mut targets = Vec::new();
-        for (base, instruction) in taken.drain(..) {
-            let Ok(at) = self.bases.binary_search_by_key(&base, |base| base.addr) else { continue };
-            let limit = self.bases.get(at + 1).map_or(usize::MAX, |next| next.first);
-            if let Some(base) = self.bases.get(at).copied().filter(|base| !base.is_read) {
-                let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
-                // Code that takes the end of the data before the table is no reader of it.
-                if self.read_table(base, limit, reader, &mut targets)
-                    && let Some(base) = self.bases.get_mut(at)
-                {
+        for read in found {
+            for at in read.bases {
+                if let Some(base) = self.bases.get_mut(at) {
                     base.is_read = true;
                 }
             }
+            targets.extend(read.targets);
+            // Of two readings of an entry the first one is checked.
+            let mut is_first = |number: usize| {
+                self.is_entry.get_mut(number).is_some_and(|is_entry| !std::mem::replace(is_entry, true))
+            };
+            self.kept += read.kept.iter().filter(|&&number| is_first(number)).count() as u64;
+            self.entries.extend(read.entries.iter().filter(|(number, _)| is_first(*number)).map(|(_, entry)| *entry));
         }
         targets
     }
 
-    /// Whether it has an entry. Adds the old code that was not visited to `targets`.
-    fn read_table(&mut self, base: Base, limit: usize, reader: u64, targets: &mut Vec<u64>) -> bool {
+    /// Reads the table at one base, which these instructions take, if it was not read before.
+    fn read_base(&self, taken: &[(u64, u64)], read: &mut Read) {
+        let Some(&(addr, _)) = taken.first() else { return };
+        let Ok(at) = self.bases.binary_search_by_key(&addr, |base| base.addr) else { return };
+        let limit = self.bases.get(at + 1).map_or(usize::MAX, |next| next.first);
+        let Some(&base) = self.bases.get(at).filter(|base| !base.is_read) else { return };
+        // Code that takes the end of the data before the table is no reader of it.
+        let reads = |&(_, instruction): &(u64, u64)| {
+            let reader = self.cx.functions.entry(instruction).unwrap_or(instruction);
+            self.read_table(base, limit, reader, read)
+        };
+        if taken.iter().any(reads) {
+            read.bases.push(at);
+        }
+    }
+
+    /// Whether it has an entry.
+    fn read_table(&self, base: Base, limit: usize, reader: u64, read: &mut Read) -> bool {
         let cx = self.cx;
         let mut next = base.addr;
         let mut has_entry = false;
@@ -193,16 +236,13 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
             };
             has_entry = true;
             if cx.old_code.contains(entry.target) && !cx.visited.contains(entry.target) {
-                targets.push(entry.target);
+                read.targets.push(entry.target);
             }
-            // Of two readings of an entry the first one is checked.
-            if let Some(is_entry) = self.is_entry.get_mut(number).filter(|is_entry| !**is_entry) {
-                *is_entry = true;
-                if stayed && is_own && self::distance(cx.new, addr, width) == Some(distance) {
-                    self.kept += 1;
-                } else {
-                    self.entries.push(entry);
-                }
+            let is_kept = stayed && is_own && self::distance(cx.new, addr, width) == Some(distance);
+            if is_kept {
+                read.kept.push(number);
+            } else {
+                read.entries.push((number, entry));
             }
         }
         has_entry
@@ -234,6 +274,7 @@ fn distance(image: &Image<'_>, addr: u64, width: u8) -> Option<i64> {
 pub(crate) fn check(cx: &Context<'_, '_>, entries: &[Entry]) -> (Vec<(u64, u8)>, Harvest) {
     let parts: Vec<(Vec<(u64, u8)>, Harvest)> = entries
         .par_chunks(8192)
+        .with_max_len(1)
         .map(|entries| {
             let mut walker = Walker::new(cx);
             let mut explained = Vec::new();

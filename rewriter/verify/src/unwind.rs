@@ -121,18 +121,28 @@ struct Copied {
 
 /// Live code that did not move.
 fn unmoved(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
+    let (mut all, between): (Vec<Copied>, Vec<Copied>) = rayon::join(
+        || functions.ranges().par_iter().flat_map_iter(|&range| unmoved_parts(claim, range)).collect(),
+        || unmoved_between(claim, functions, code, covered),
+    );
+    all.extend(between);
+    all
+}
+
+/// What did not move of one function.
+fn unmoved_parts<'a>(claim: &'a Claim<'_>, (start, end): (u64, u64)) -> impl Iterator<Item = Copied> + 'a {
+    let stays = claim.stays(start, end);
+    let whole = stays.then_some(Copied { old: start, new: start, len: end - start });
+    let pieces = (!stays).then(|| claim.pieces(start, end)).into_iter().flatten().filter(|piece| piece.is_same);
+    whole.into_iter().chain(pieces.map(move |piece| {
+        let (from, to) = (piece.start.max(start), piece.end.min(end));
+        Copied { old: from, new: from, len: to - from }
+    }))
+}
+
+/// The instructions between functions that did not move.
+fn unmoved_between(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covered: &AddressSet) -> Vec<Copied> {
     let mut all = Vec::new();
-    for &(start, end) in functions.ranges() {
-        if claim.stays(start, end) {
-            all.push(Copied { old: start, new: start, len: end - start });
-            continue;
-        }
-        for piece in claim.pieces(start, end).filter(|piece| piece.is_same) {
-            let (from, to) = (piece.start.max(start), piece.end.min(end));
-            all.push(Copied { old: from, new: from, len: to - from });
-        }
-    }
-    // Between functions, only instructions count.
     for (start, end) in code.ranges() {
         let mut at = start;
         while at < end {
@@ -159,7 +169,7 @@ fn unmoved(claim: &Claim<'_>, functions: &Functions, code: &CodeView<'_>, covere
 pub(crate) fn check(cx: &Context<'_, '_>, findings: &mut Findings) -> Vec<(u64, u64)> {
     let unmoved = unmoved(cx.claim, &cx.functions, &cx.old_code, &cx.old_covered);
     let new_part = || Part { findings: Findings::default(), pads: Vec::new(), functions: &cx.functions };
-    let moved = cx.claim.ranges().par_chunks(4096).map(|chunk| {
+    let moved = cx.claim.ranges().par_chunks(4096).with_max_len(1).map(|chunk| {
         let mut part = new_part();
         for range in chunk.iter().filter(|range| range.kind == MapKind::Linear) {
             let stretch = Copied { old: range.old.raw(), new: range.new.raw(), len: u64::from(range.len) };
@@ -167,7 +177,7 @@ pub(crate) fn check(cx: &Context<'_, '_>, findings: &mut Findings) -> Vec<(u64, 
         }
         part.finish()
     });
-    let kept = unmoved.par_chunks(1024).map(|chunk| {
+    let kept = unmoved.par_chunks(1024).with_max_len(1).map(|chunk| {
         let mut part = new_part();
         chunk.iter().for_each(|stretch| part.stretch(stretch, cx));
         part.finish()

@@ -30,7 +30,7 @@ use crate::stages::Stages;
 use options::{note_options, plan_options, selection};
 
 pub(super) use options::{command_line, order_file};
-use summary::Summary;
+use summary::{Samples, Summary};
 
 /// What `optimize` does, said by its arguments; `demo` shares it.
 pub(crate) fn run(arguments: &Optimize) -> Result<ExitCode, Stop> {
@@ -133,6 +133,7 @@ pub(crate) fn optimize(
     if let Some(attached) = &attached {
         refuse_stale(attached.share, arguments.allow_stale)?;
     }
+    let samples = attached.as_ref().map(|attached| Samples::new(&program, &attached.weights));
     let options = Options {
         plan: plan_options(&program, arguments)?,
         verify: !arguments.no_verify,
@@ -150,10 +151,10 @@ pub(crate) fn optimize(
     if options.keep_relocs && options.verify {
         stages.run("relocations", || check_relocations(&image, arguments, &outcome))?;
     }
-    let map = outcome.output.map.encode();
+    let map = std::mem::take(&mut outcome.output.encoded_map);
     let evidence = stages.run("evidence", || write_evidence(&image, &mut outcome, &map))?;
     let (evidence, changed) = evidence.unzip();
-    let summary = Summary::new(&program, profile.as_ref(), &outcome, bytes.len());
+    let summary = Summary::new(&program, samples, &outcome, bytes.len());
     let mut report = None;
     if let (Some(evidence), Some(proof), true) = (evidence, &outcome.proof, options.report) {
         let new = input::parse(&arguments.output, &outcome.output.bytes)?;
@@ -162,7 +163,10 @@ pub(crate) fn optimize(
         report = Some((made, evidence));
     }
     let summary = summary.text();
-    Ok(Done { bytes: outcome.output.bytes, map, summary, draft: outcome.draft, changed: changed.into_iter().collect(), report })
+    let Outcome { output, plan, draft, .. } = outcome;
+    // The process is about to end. To give all of this back, piece by piece, would take longer than what is left to do.
+    std::mem::forget((program, profile, plan, output.map));
+    Ok(Done { bytes: output.bytes, map, summary, draft, changed: changed.into_iter().collect(), report })
 }
 
 /// Refuses an output whose relocations do not give the words at their places.

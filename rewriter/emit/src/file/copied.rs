@@ -45,7 +45,7 @@ impl Copied {
             }
         }
         traps.sort_unstable_by_key(|range| range.start);
-        out.par_chunks_mut(PIECE).enumerate().for_each(|(index, piece)| {
+        out.par_chunks_mut(PIECE).with_max_len(4).enumerate().for_each(|(index, piece)| {
             let start = index * PIECE;
             let end = start + piece.len();
             if let Some(old) = data.get(start..end.min(copied))

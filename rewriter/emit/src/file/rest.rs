@@ -13,7 +13,7 @@ use crate::relocator::Relocator;
 use crate::{EmitError, code, symbols};
 
 impl Assembly<'_, '_> {
-    /// Everything that is not loaded, and all headers.
+    /// Everything that is not loaded, and all headers. Gives the names of sections that are left out, and the encoded map.
     pub(super) fn finish(
         &mut self,
         plan: &Plan,
@@ -22,7 +22,7 @@ impl Assembly<'_, '_> {
         places: &UnwindPlaces,
         map: &AddressMap,
         options: &EmitOptions,
-    ) -> Result<Vec<String>, EmitError> {
+    ) -> Result<(Vec<String>, Vec<u8>), EmitError> {
         let image = self.program.image;
         if let Some((block, new)) = &self.moved_block {
             let (new, size) = (*new, block.end - block.start);
@@ -119,7 +119,7 @@ impl Assembly<'_, '_> {
             self.static_relocations(relocator, symtab, &map_of_sections, appended_index, places, &mut sections)?;
         }
         self.write_headers(&sections, &map_of_sections, &name_offsets, relocator, places)?;
-        Ok(dropped)
+        Ok((dropped, encoded_map))
     }
 
     /// The new address of something that may stand in the moved block.

@@ -129,6 +129,8 @@ fn build_each(
     map: &AddressMap,
     relocated: &[u64],
 ) -> Result<Vec<Result<Built, EmitUnwindError>>, EmitUnwindError> {
+    /// Records that one thread takes at a time.
+    const BATCH: usize = 1024;
     let (owner, faults) = owners(eh, moved);
     if let Some(fault) = faults.into_iter().next() {
         return Err(fault);
@@ -147,7 +149,7 @@ fn build_each(
             None => keep(image, cie, fde, map, relocated).map_err(|fault| fault.of(fde.pc_begin)),
         }
     };
-    Ok(eh.fdes.par_iter().zip(&owner).map(build).collect())
+    Ok(eh.fdes.par_iter().zip(&owner).with_max_len(BATCH).map(build).collect())
 }
 
 impl Contents {

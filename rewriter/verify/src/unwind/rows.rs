@@ -210,7 +210,7 @@ impl Runs {
             }
             this
         };
-        Self { count, chunks: (0..count.div_ceil(CHUNK)).into_par_iter().map(run).collect() }
+        Self { count, chunks: (0..count.div_ceil(CHUNK)).into_par_iter().with_max_len(4).map(run).collect() }
     }
 
     /// Whether the CFI of a frame could not be run.

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use postlink_cfg::{Class, Program};
+use postlink_base::IndexVec;
+use postlink_cfg::{Class, FunctionId, Program};
 use postlink_layout::FunctionPlan;
-use postlink_profile::{Profile, function_weights};
+use postlink_profile::FunctionWeight;
 use postlink_report::{Code, Row};
 use postlink_verify::Checked;
 use serde::Serialize;
@@ -38,7 +39,8 @@ pub(super) struct Summary {
     dropped_relocations: Vec<String>,
 }
 
-struct Samples {
+/// How many samples there are, and where.
+pub(super) struct Samples {
     /// Functions with samples.
     functions: u64,
     all: u64,
@@ -72,7 +74,7 @@ impl Row for KeptRow<'_> {
 }
 
 impl Summary {
-    pub(super) fn new(program: &Program<'_>, profile: Option<&Profile>, outcome: &Outcome, old_size: usize) -> Self {
+    pub(super) fn new(program: &Program<'_>, samples: Option<Samples>, outcome: &Outcome, old_size: usize) -> Self {
         let (mut laid_out, mut split, mut moved_whole, mut kept_in_place) = (0, 0, 0, 0);
         for plan in outcome.plan.functions.iter() {
             match plan {
@@ -96,7 +98,7 @@ impl Summary {
             kept_in_place,
             rigid: rigid as u64,
             pinned: pinned.count() as u64,
-            samples: profile.map(|profile| samples(program, profile)),
+            samples,
             contained: outcome.contained.iter().map(|(id, why)| (program.name(*id).to_string(), why.clone())).collect(),
             checked: outcome.proof.as_ref().map(|proof| proof.checked),
             old_size: old_size as u64,
@@ -210,13 +212,14 @@ impl Summary {
     }
 }
 
-fn samples(program: &Program<'_>, profile: &Profile) -> Samples {
-    let weights = function_weights(profile, program);
-    let free = weights.iter_enumerated().filter(|(id, _)| program.functions[*id].class == Class::Free);
-    Samples {
-        functions: weights.iter().filter(|weight| weight.samples > 0).count() as u64,
-        all: weights.iter().fold(0, |sum, weight| sum.saturating_add(weight.samples)),
-        free: free.fold(0, |sum, (_, weight)| sum.saturating_add(weight.samples)),
+impl Samples {
+    pub(super) fn new(program: &Program<'_>, weights: &IndexVec<FunctionId, FunctionWeight>) -> Self {
+        let free = weights.iter_enumerated().filter(|(id, _)| program.functions[*id].class == Class::Free);
+        Self {
+            functions: weights.iter().filter(|weight| weight.samples > 0).count() as u64,
+            all: weights.iter().fold(0, |sum, weight| sum.saturating_add(weight.samples)),
+            free: free.fold(0, |sum, (_, weight)| sum.saturating_add(weight.samples)),
+        }
     }
 }
 
