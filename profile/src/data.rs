@@ -161,15 +161,8 @@ impl Profile {
         branches.shrink_to_fit();
         plt_calls.shrink_to_fit();
         samples.shrink_to_fit();
-        let mut by_to: Vec<(u64, u32)> = (0u32..)
-            .zip(&branches)
-            .filter(|(_, branch)| branch.to != 0)
-            .map(|(index, branch)| (branch.to, index))
-            .collect();
-        // Branches of one target are in the order of their sources already.
-        by_to.par_sort_unstable();
-        by_to.shrink_to_fit();
-        let digest = content_digest(kind, &branches, &plt_calls, &samples);
+        let (by_to, digest) =
+            rayon::join(|| by_target(&branches), || content_digest(kind, &branches, &plt_calls, &samples));
         Self { branches, plt_calls, samples, kind, events, translated, digest, stats, by_to }
     }
 
@@ -238,7 +231,13 @@ fn partition_near<T>(list: &[T], near: usize, below: impl Fn(&T) -> bool) -> usi
 ///
 /// If any of them counts branches, the result counts branches: samples of the others are kept but not
 /// used, because their unit is another one.
-pub fn merge(profiles: Vec<Profile>) -> Profile {
+pub fn merge(mut profiles: Vec<Profile>) -> Profile {
+    // Nothing to add: usual, and all of it is in order already.
+    if profiles.len() == 1
+        && let Some(only) = profiles.pop_if(|only| !only.is_empty())
+    {
+        return only;
+    }
     let kind_of_records = |kind: ProfileKind| profiles.iter().any(|one| one.kind == kind && !one.is_empty());
     let kind = if kind_of_records(ProfileKind::Branches) || !kind_of_records(ProfileKind::Samples) {
         ProfileKind::Branches
@@ -256,6 +255,19 @@ pub fn merge(profiles: Vec<Profile>) -> Profile {
         records.append(Records { branches: profile.branches, plt_calls: profile.plt_calls, samples: profile.samples });
     }
     Profile::new(records, kind, events, translated, stats)
+}
+
+/// Targets in the file with the numbers of their branches, sorted.
+fn by_target(branches: &[Branch]) -> Vec<(u64, u32)> {
+    let mut by_to: Vec<(u64, u32)> = (0u32..)
+        .zip(branches)
+        .filter(|(_, branch)| branch.to != 0)
+        .map(|(index, branch)| (branch.to, index))
+        .collect();
+    // Branches of one target are in the order of their sources already.
+    by_to.par_sort_unstable();
+    by_to.shrink_to_fit();
+    by_to
 }
 
 fn merge_branches(branches: &mut Vec<Branch>) {
