@@ -106,6 +106,11 @@ impl AddressMap {
         &self.ranges
     }
 
+    /// The index of [`AddressMap::ranges`] by old address.
+    pub const fn index(&self) -> &AddressIndex {
+        &self.index
+    }
+
     /// The range that holds `old`.
     pub fn range_of(&self, old: OldAddr) -> Option<&MapRange> {
         let index = self.index.last_upto(&self.ranges, |range| range.old.raw(), old.raw())?;

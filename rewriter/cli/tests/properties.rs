@@ -55,7 +55,7 @@ fn random_programs_survive_random_layouts() {
                         Err(why) => {
                             eprintln!(
                                 "FAIL seed {seed}: {why}\n  again: POSTLINK_PROPERTIES_SEED={seed} POSTLINK_PROPERTIES=1 \
-                                 cargo test --release -p postlink --test properties\n"
+                                 cargo test --profile tested -p postlink --test properties\n"
                             );
                             results.1.push(seed);
                         }

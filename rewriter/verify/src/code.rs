@@ -102,7 +102,7 @@ impl Piece {
 /// The address map with a coarse index, because it is asked for every branch.
 pub(crate) struct Claim<'m> {
     ranges: &'m [MapRange],
-    index: AddressIndex,
+    index: &'m AddressIndex,
     /// Where something moved, coarsely; `None` if most did.
     places: Option<Places>,
 }
@@ -112,11 +112,8 @@ impl<'m> Claim<'m> {
         let ranges = map.ranges();
         let moved: u64 = ranges.iter().map(|range| u64::from(range.len)).sum();
         let span = ranges.first().zip(ranges.last()).map_or(0, |(first, last)| last.old_end().raw() - first.old.raw());
-        let (places, index) = rayon::join(
-            || if moved < span / 2 { Places::new(ranges, std::iter::empty()) } else { None },
-            || AddressIndex::new(ranges, |range| range.old.raw()),
-        );
-        Self { ranges, index, places }
+        let places = if moved < span / 2 { Places::new(ranges, std::iter::empty()) } else { None };
+        Self { ranges, index: map.index(), places }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
