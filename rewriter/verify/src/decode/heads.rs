@@ -142,7 +142,7 @@ impl Cut {
         let modrm = (word >> ((at + 1) * 8)) as u8;
         let has_sib = modrm < 0xc0 && modrm & 7 == 4;
         let last = at + 1 + has_sib as u32;
-        let free = names_register as u64 * (0x38 | has_sib as u64 * 0xf800) << ((at + 1) * 8);
+        let free = (names_register as u64 * (0x38 | (has_sib as u64 * 0xf800))) << ((at + 1) * 8);
         Self { last, mask: u64::MAX >> (56 - (last & 7) * 8) & !free }
     }
 

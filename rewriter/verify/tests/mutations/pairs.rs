@@ -90,6 +90,6 @@ pub(crate) fn find_postlink() -> Option<PathBuf> {
         return Some(PathBuf::from(path));
     }
     // .../target/<profile>/deps/mutations-<hash>
-    let target = std::env::current_exe().ok()?.ancestors().nth(3)?.to_path_buf();
-    ["release", "debug"].into_iter().map(|profile| target.join(profile).join("postlink")).find(|path| path.exists())
+    let folder = std::env::current_exe().ok()?.ancestors().nth(2)?.to_path_buf();
+    Some(folder.join("postlink")).filter(|path| path.exists())
 }
