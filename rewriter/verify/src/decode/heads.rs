@@ -130,14 +130,14 @@ struct Cut {
 
 impl Cut {
     /// Behind the opcode in byte `at`, without ModRM byte.
-    #[inline]
+    #[inline(always)]
     const fn bare(at: u32) -> Self {
         Self { last: at, mask: u64::MAX >> (56 - at * 8) }
     }
 
     /// Behind the ModRM or SIB byte of the opcode that ends with byte `at` of `word`, which is below 6. `names_register`: the
     /// reg field of the ModRM byte is no part of the opcode, and neither are scale and index in the SIB byte.
-    #[inline]
+    #[inline(always)]
     const fn behind_modrm(word: u64, at: u32, names_register: bool) -> Self {
         let modrm = (word >> ((at + 1) * 8)) as u8;
         let has_sib = modrm < 0xc0 && modrm & 7 == 4;
@@ -147,7 +147,7 @@ impl Cut {
     }
 
     /// The head at the start of `bytes`; `None` if it is too long to remember.
-    #[inline]
+    #[inline(always)]
     fn of(bytes: &[u8; 16]) -> Option<Self> {
         let word = first_bytes(bytes);
         let at = u32::from(word as u8 & 0xf0 == 0x40);
