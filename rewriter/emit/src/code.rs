@@ -287,8 +287,10 @@ pub(crate) fn write(
             Ok(Job { function: id, source: None, fixups, got_calls: &[], new: function.start, offset, size })
         })
     };
-    let staying: Result<Vec<Job<'_>>, EmitError> = (0..program.functions.len()).into_par_iter().filter_map(staying).collect();
-    jobs.extend(staying?);
+    let staying: Vec<Result<Job<'_>, EmitError>> = (0..program.functions.len()).into_par_iter().filter_map(staying).collect();
+    for job in staying {
+        jobs.push(job?);
+    }
     jobs.par_sort_unstable_by_key(|job| (job.offset, job.end()));
     // Each batch has the part of the output up to the next one's for itself.
     let mut parts = Vec::with_capacity(jobs.len() / BATCH + 1);
