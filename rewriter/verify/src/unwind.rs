@@ -6,6 +6,7 @@
 //! without a frame must stay without one. Instructions that exist only in the new file (jumps, NOPs)
 //! are checked with the addresses that the walk noted for them.
 
+mod digests;
 mod frames;
 mod header;
 mod lsda;
@@ -24,6 +25,7 @@ use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Functions, Landed};
 use crate::proof::{Findings, Obligation, Violation};
 use crate::walk::{Context, Harvest};
+use digests::AS_OLD;
 use lsda::Site;
 use rows::Rows;
 
@@ -101,7 +103,7 @@ pub(crate) fn old_row(cx: &Context<'_, '_>, addr: u64) -> u64 {
 /// The row of the new file that all bytes from `addr` to the one at `last` have, if there is one.
 pub(crate) fn new_row(cx: &Context<'_, '_>, addr: u64, last: u64) -> Option<u64> {
     let at = |addr: u64| match cx.new_tables.row(addr) {
-        (rows::AS_OLD, next) => {
+        (AS_OLD, next) => {
             let (row, old_next) = cx.old_tables.row(addr);
             (row, next.min(old_next))
         }
@@ -254,7 +256,7 @@ impl Part<'_> {
         while at < stretch.len {
             let (old_row, old_left) = old_rows.at(stretch.old + at);
             let (mut new_row, mut new_left) = new_rows.at(stretch.new.wrapping_add(at));
-            if new_row == rows::AS_OLD {
+            if new_row == AS_OLD {
                 let new_at = stretch.new.wrapping_add(at);
                 let (row, left) = if stretch.old == stretch.new {
                     (old_row, old_left)

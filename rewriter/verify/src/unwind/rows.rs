@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::Frames;
+use super::digests::AS_OLD;
 use super::frames::Frame;
 
 /// All rows of a file as `(first code address, digest)`, sorted; digest 0 says that no frame covers the
@@ -18,9 +19,6 @@ pub(super) struct Rows {
     /// Start of the first frame whose CFI could not be run.
     pub(super) broken: Option<u64>,
 }
-
-/// A digest that stands for the rows of the old file at the same addresses.
-pub(super) const AS_OLD: u64 = u64::MAX;
 
 /// The rows of both files. Those of the new one refer to the old one's where they can.
 pub(super) fn of_both(old: Option<&Frames<'_>>, new: Option<&Frames<'_>>) -> (Rows, Rows) {

@@ -5,7 +5,7 @@
 
 use gimli::{CallFrameInstruction, RegisterRule};
 
-use super::frames::{RowDigests, rule_digest};
+use super::digests::{RowDigests, rule_digest};
 
 /// Registers that have rules: the general ones, and the return address.
 const REGISTERS: usize = 17;
