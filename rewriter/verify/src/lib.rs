@@ -1,8 +1,8 @@
 //! The proof: the new file is the old program.
 //!
 //! [`check`] takes the old file, the new file and the address map, and discharges the obligations P1
-//! to P7 (see [`Obligation`] and `docs/proof.md`). It decodes with yaxpeax-x86, reads unwind tables
-//! with gimli and language-specific data by itself, and treats the map as a claim.
+//! to P7 (see [`Obligation`] and `docs/proof.md`). It decodes with yaxpeax-x86, reads unusual
+//! unwind tables with gimli, usual ones and language-specific data by itself, and treats the map as a claim.
 //!
 //! **Invariant:** shares no code with the parts that recover the program or write the file.
 

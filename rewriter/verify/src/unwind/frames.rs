@@ -1,4 +1,4 @@
-//! `.eh_frame` read with gimli: frames, and their rows as digests.
+//! `.eh_frame`: frames, and their rows as digests. What is usual is read by its bytes, all else with gimli.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
