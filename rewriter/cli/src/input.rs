@@ -24,8 +24,8 @@ pub(crate) fn read_program(path: &Path) -> Result<Pages, Stop> {
     let read = || {
         let mut file = File::open(path)?;
         let size = file.metadata()?;
-        // Pipes and devices have no size and are read to their end.
-        if !size.is_file() {
+        // Pipes, devices and files of /proc have no size and are read to their end.
+        if !size.is_file() || size.len() == 0 {
             let (mut pages, mut bytes) = (Pages::zeroed(0, 0)?, Vec::new());
             file.read_to_end(&mut bytes)?;
             pages.extend(&bytes)?;

@@ -262,8 +262,8 @@ const fn names_register_0f(opcode: u8) -> bool {
 
 const BITS: u32 = 13;
 
-/// Two heads share a place: a program has half as many heads as there is room for, and each that pushes another one out costs
-/// three readings.
+/// Two heads share a place, the one that was learned last in front: otherwise a rare one pushes out a common one, and to learn
+/// that again takes three readings.
 type Table = Box<[[(Head, Form); 2]; 1 << BITS]>;
 
 thread_local! {

@@ -106,7 +106,7 @@ impl Start {
         let mut at = start;
         let mut go = |row: &Row, delta: u32| {
             let next = at.checked_add(u64::from(delta))?;
-            digests.add(at, next.min(end), row.args_size, (row.cfa.0, row.cfa.1), row.sum);
+            digests.add(at, next.min(end), row.args_size, row.cfa, row.sum);
             at = next;
             Some(())
         };
