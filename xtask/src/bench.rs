@@ -29,6 +29,10 @@ pub(crate) struct Arguments {
         default_value = "cost,misses,branches,time"
     )]
     parts: Vec<Part>,
+    /// Which builds to make and to measure; what the table says of others stays. A change of postlink leaves the counts of
+    /// the original and of llvm-bolt's builds as they were
+    #[arg(long, value_delimiter = ',', default_values_t = Variant::ALL)]
+    builds: Vec<Variant>,
     /// Leave out llvm-bolt's -lite=0 above this size of program: it takes 60 times the file's size in memory
     #[arg(long, value_name = "MB", default_value_t = 100)]
     bolt_all_below: u64,
@@ -101,15 +105,19 @@ fn measure(corpus: &Corpus, tool: &Tool, program: &Program, arguments: &Argument
     } else {
         1
     };
-    let bolt_all = program.size < arguments.bolt_all_below * 1_000_000;
-    let built = variant::build(corpus, tool, program, rounds, bolt_all, &mut results)?;
+    let is_too_large = program.size >= arguments.bolt_all_below * 1_000_000;
+    let is_wanted = |variant: &Variant| arguments.builds.contains(variant) && !(is_too_large && *variant == Variant::BoltAll);
+    let wanted: Vec<Variant> = Variant::ALL.into_iter().filter(is_wanted).collect();
+    let built = variant::build(corpus, tool, program, rounds, &wanted, &mut results)?;
+    // The original is always there, to pair others with.
+    let counted: Vec<&Built> = built.iter().filter(|built| wanted.contains(&built.variant)).collect();
     results.write(&program.name, &path)?;
     let save = |results: &Results| results.write(&program.name, &path);
     for part in &arguments.parts {
         match part {
             Part::Cost => {}
-            Part::Misses => quality::misses(corpus, program, &built, &mut results, &save)?,
-            Part::Branches => quality::branches(corpus, program, &built, &mut results, &save)?,
+            Part::Misses => quality::misses(corpus, program, &counted, &mut results, &save)?,
+            Part::Branches => quality::branches(corpus, program, &counted, &mut results, &save)?,
             Part::Time => {
                 quality::time(corpus, program, &built, arguments.time_budget, &mut results)?
             }

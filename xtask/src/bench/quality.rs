@@ -17,7 +17,7 @@ const REPEATS: usize = 3;
 pub(super) fn misses(
     corpus: &Corpus,
     program: &Program,
-    built: &[Built],
+    built: &[&Built],
     results: &mut Results,
     save: &dyn Fn(&Results) -> Result<()>,
 ) -> Result<()> {
@@ -50,7 +50,7 @@ pub(super) fn misses(
 pub(super) fn branches(
     corpus: &Corpus,
     program: &Program,
-    built: &[Built],
+    built: &[&Built],
     results: &mut Results,
     save: &dyn Fn(&Results) -> Result<()>,
 ) -> Result<()> {

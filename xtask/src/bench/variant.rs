@@ -8,12 +8,17 @@ use crate::postlink::{Layout, Tool, output_path, proof_cost};
 use crate::process::{Finished, Job, Result};
 
 /// A build of a program.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub(super) enum Variant {
+    /// As linked
     Original,
+    /// By postlink in full mode
     PostlinkFull,
+    /// By postlink in hot mode
     PostlinkHot,
+    /// By llvm-bolt in its lite mode
     BoltLite,
+    /// By llvm-bolt with -lite=0
     BoltAll,
 }
 
@@ -37,6 +42,14 @@ impl Variant {
     }
 }
 
+impl std::fmt::Display for Variant {
+    /// The name of its argument.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self);
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
 /// An output that does what the original does.
 pub(super) struct Built {
     pub(super) variant: Variant,
@@ -56,24 +69,17 @@ const BOLT_OPTIONS: [&str; 6] = [
     "-icf=1",
 ];
 
-/// Makes every variant `rounds` times, in turns, so that a slow minute of the machine hits all tools alike.
+/// Makes the `wanted` variants `rounds` times, in turns, so that a slow minute of the machine hits all tools alike.
 /// Returns the original and all outputs that pass the comparison.
 pub(super) fn build(
     corpus: &Corpus,
     tool: &Tool,
     program: &Program,
     rounds: usize,
-    bolt_all: bool,
+    wanted: &[Variant],
     results: &mut Results,
 ) -> Result<Vec<Built>> {
-    let mut alive = vec![
-        Variant::PostlinkFull,
-        Variant::PostlinkHot,
-        Variant::BoltLite,
-    ];
-    if bolt_all {
-        alive.push(Variant::BoltAll);
-    }
+    let mut alive: Vec<Variant> = wanted.iter().copied().filter(|variant| *variant != Variant::Original).collect();
     let mut costs: Vec<(Variant, Finished)> = Vec::new();
     for round in 0..rounds {
         for variant in alive.clone() {
