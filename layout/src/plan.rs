@@ -48,6 +48,26 @@ pub enum FunctionPlan {
         /// one and gets the branch itself. Empty: the taken side is.
         prefer_fall: Vec<bool>,
     },
+    /// An equal function, which is placed, stands for it: all references to it lead there.
+    Fold {
+        /// That function.
+        into: FunctionId,
+    },
+}
+
+impl FunctionPlan {
+    /// Whether it has a place of its own in the order.
+    pub const fn is_placed(&self) -> bool {
+        matches!(self, Self::Whole { .. } | Self::Relay { .. })
+    }
+
+    /// The function that stands for it, if another one does.
+    pub const fn folded(&self) -> Option<FunctionId> {
+        match self {
+            Self::Fold { into } => Some(*into),
+            _ => None,
+        }
+    }
 }
 
 /// One fragment in the order of placement.
@@ -62,8 +82,9 @@ pub struct Placed {
 /// Order for a whole program.
 ///
 /// # Invariants
-/// 1. `order` names each fragment of each function that is not [`FunctionPlan::Stay`] exactly once.
+/// 1. `order` names each fragment of each function that is placed exactly once.
 /// 2. Only free functions are relaid; pinned ones stay.
+/// 3. Only free functions are folded, into others of the same bytes that are placed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where moved code goes.

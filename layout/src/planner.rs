@@ -1,6 +1,7 @@
 //! From a program and its counts to a plan.
 
 mod align;
+mod fold;
 mod order;
 
 use postlink_base::{Id, IndexVec};
@@ -8,7 +9,8 @@ use postlink_cfg::{BlockId, Class, EdgeKind, FunctionCfg, FunctionId, Graphs, Pr
 use rayon::prelude::*;
 use tracing::trace_span;
 
-use self::align::{address_taken, whole_align};
+use self::align::whole_align;
+use self::fold::{FoldedWeights, Folds};
 use crate::{
     BlockEdge, BlockGraph, BlockOrder, FragmentPlan, FunctionPlan, Mode, Part, Placed, Plan, Split, line_cost, order_blocks,
     split_blocks,
@@ -80,6 +82,8 @@ pub struct PlanOptions {
     pub hot_all: bool,
     /// Move functions as one piece wherever that is possible: their unwind tables do not grow then.
     pub whole_only: bool,
+    /// Let one of several equal functions stand for all where nobody can tell.
+    pub fold: bool,
 }
 
 /// Counts of one function, parallel to its graph.
@@ -164,6 +168,8 @@ pub struct Shapes {
     functions: IndexVec<FunctionId, FunctionPlan>,
     /// Parallel to `functions`.
     laid: Vec<Laid>,
+    /// What the profile says if functions were folded.
+    weights: Option<FoldedWeights>,
 }
 
 impl Shapes {
@@ -174,7 +180,8 @@ impl Shapes {
 
     /// The order of placement, hottest first; see [`Plan::order`].
     pub fn order(&self, program: &Program<'_>, weights: Option<&Weights<'_>>, options: &PlanOptions) -> Vec<Placed> {
-        order::order(program, weights, options, (&self.functions, &self.laid))
+        let folded = self.weights.as_ref().zip(weights).map(|(folded, weights)| folded.with(weights));
+        order::order(program, folded.as_ref().or(weights), options, (&self.functions, &self.laid))
     }
 
     /// The plan with [`Shapes::order`].
@@ -192,7 +199,7 @@ pub fn shape(
     may_move: &IndexVec<FunctionId, bool>,
 ) -> Shapes {
     let span = trace_span!("choose").entered();
-    let taken = address_taken(program);
+    let taken = program.address_taken();
     let samples_of = |id: FunctionId| weights.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
     let total = weights.map_or(0, |weights| weights.functions.iter().fold(0u64, |sum, weight| sum.saturating_add(weight.0)));
     let stays = staying(program, options, may_move, &samples_of);
@@ -203,6 +210,13 @@ pub fn shape(
     };
     let options = &PlanOptions { split, ..options.clone() };
     drop(span);
+    let span = trace_span!("fold").entered();
+    let folds = if options.fold { Folds::find(program, &stays, &taken) } else { Folds::default() };
+    let folded = weights.and_then(|weights| folds.weights(program, weights));
+    let folded_weights = folded.as_ref().zip(weights).map(|(folded, weights)| folded.with(weights));
+    let heats = folded_weights.as_ref().or(weights);
+    let samples_of = |id: FunctionId| heats.and_then(|weights| weights.functions.get(id)).map_or(0, |weight| weight.0);
+    drop(span);
     let _span = trace_span!("blocks").entered();
     let (functions, laid): (Vec<FunctionPlan>, Vec<Laid>) = (0..program.functions.len())
         .into_par_iter()
@@ -212,11 +226,15 @@ pub fn shape(
             if stays.get(index).copied().unwrap_or(true) {
                 return (FunctionPlan::Stay, Laid::default());
             }
+            if let Some(into) = folds.representative(id) {
+                return (FunctionPlan::Fold { into }, Laid::default());
+            }
             let align = whole_align(program, id, taken.get(index).copied().unwrap_or(true));
-            lay_function((program, graphs), weights, options, id, align, Heat { samples: samples_of(id), total })
+            let counts = |cfg: &FunctionCfg| weights.map(|weights| folds.counts((program, graphs), weights, cfg));
+            lay_function((program, graphs), counts, options, id, align, Heat { samples: samples_of(id), total })
         })
         .unzip();
-    Shapes { functions: functions.into_iter().collect(), laid }
+    Shapes { functions: functions.into_iter().collect(), laid, weights: folded }
 }
 
 /// Functions that one thread takes at a time.
@@ -253,7 +271,7 @@ fn staying(
 
 fn lay_function(
     (program, graphs): (&Program<'_>, &Graphs),
-    weights: Option<&Weights<'_>>,
+    counts: impl Fn(&FunctionCfg) -> Option<Counts>,
     options: &PlanOptions,
     id: FunctionId,
     align: u32,
@@ -272,14 +290,12 @@ fn lay_function(
         return heat.whole(align, size);
     }
     let cfg = graphs.get(program, id);
-    let counts = match weights {
-        Some(weights) if heat.is_hot() => (weights.counts)(&cfg),
-        _ => Counts {
-            blocks: vec![0; cfg.blocks.len()],
-            edges: vec![0; cfg.edges.len()],
-            inside_known: false,
-        },
-    };
+    let known = if heat.is_hot() { counts(&cfg) } else { None };
+    let counts = known.unwrap_or_else(|| Counts {
+        blocks: vec![0; cfg.blocks.len()],
+        edges: vec![0; cfg.edges.len()],
+        inside_known: false,
+    });
     let blind = !counts.inside_known && !stress;
     if blind && !function.traits.must_relay {
         return heat.whole(align, size);

@@ -15,6 +15,7 @@ mod code_relocs;
 mod data_refs;
 mod discover;
 pub mod dump;
+mod fold;
 mod function_cfg;
 mod got;
 mod offsets;
@@ -24,9 +25,11 @@ mod reason;
 mod recover;
 mod scan;
 mod tables;
+mod taken;
 
 pub use callgraph::{CallGraph, CallKind};
 pub use build::{GraphBuilder, build_cfg};
+pub use fold::{FoldClass, fold_classes};
 pub use function_cfg::{Block, CfgEdge, EdgeKind, FunctionCfg, Graphs, Target, Terminator};
 pub use got::{GotCall, GotCalls};
 pub use program::{

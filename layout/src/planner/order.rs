@@ -14,7 +14,7 @@ pub(super) fn order(
     (functions, laid): (&IndexVec<FunctionId, FunctionPlan>, &[Laid]),
 ) -> Vec<Placed> {
     let moving: Vec<u32> = (0..laid.len())
-        .filter(|&index| functions.get(FunctionId::from_index(index)).is_some_and(|plan| *plan != FunctionPlan::Stay))
+        .filter(|&index| functions.get(FunctionId::from_index(index)).is_some_and(FunctionPlan::is_placed))
         .filter_map(|index| u32::try_from(index).ok())
         .collect();
     let mut node_of = vec![u32::MAX; laid.len()];

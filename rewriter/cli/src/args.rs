@@ -70,6 +70,14 @@ pub(crate) enum SplitArg {
     None,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum IcfArg {
+    /// Those that are only called, and whose addresses nobody can compare
+    Safe,
+    /// None
+    None,
+}
+
 #[derive(Args)]
 pub(crate) struct Optimize {
     /// The linked program or shared object, with its relocations kept (-Wl,--emit-relocs)
@@ -122,6 +130,9 @@ pub(crate) struct Optimize {
     /// Keep the static relocations of loaded sections, brought up to date, for tools that ask for them
     #[arg(long)]
     pub(crate) keep_relocs: bool,
+    /// Which of several equal functions become one
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "safe")]
+    pub(crate) icf: IcfArg,
     /// Leave calls through the GOT as they are, even where the target is known
     #[arg(long)]
     pub(crate) keep_got_calls: bool,

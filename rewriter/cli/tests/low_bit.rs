@@ -77,6 +77,7 @@ fn an_odd_address_that_is_a_value_is_no_proof() {
             seed: 0,
             hot_all: false,
             whole_only: false,
+            fold: false,
         };
         let proof_with = |align: Option<u32>| {
             let graphs = Graphs::default();

@@ -119,6 +119,11 @@ pub(crate) fn map(
     let mut placed: Vec<(FunctionId, u32, u64)> =
         plan.order.iter().zip(&placement.starts).map(|(placed, &start)| (placed.function, placed.fragment, start)).collect();
     placed.par_sort_unstable();
+    let folded = folded(plan, &placed);
+    if !folded.is_empty() {
+        placed.extend(folded);
+        placed.par_sort_unstable();
+    }
     // Functions are sorted by address, so what they give follows in order.
     let functions: Vec<&[(FunctionId, u32, u64)]> = placed.chunk_by(|left, right| left.0 == right.0).collect();
     let parts: Vec<(Vec<MapRange>, Vec<MovedFunction>)> = functions
@@ -128,7 +133,7 @@ pub(crate) fn map(
             let (mut ranges, mut moved) = (Vec::new(), Vec::new());
             for fragments in functions {
                 let first = ranges.len();
-                moved.extend(map_function(program, assembled, fragments, &mut ranges));
+                moved.extend(map_function((program, plan), assembled, fragments, &mut ranges));
                 if let Some(ranges) = ranges.get_mut(first..) {
                     ranges.sort_unstable_by_key(|range| range.old);
                 }
@@ -146,18 +151,32 @@ pub(crate) fn map(
     Ok(Mapped { map: AddressMap::from_ranges(ranges)?, moved })
 }
 
-/// Adds the ranges of one function, in any order. Gives its pieces if it was laid out anew and has unwind tables.
+/// The fragments of functions that others stand for: where those of the others are, which are sorted.
+fn folded(plan: &Plan, placed: &[(FunctionId, u32, u64)]) -> Vec<(FunctionId, u32, u64)> {
+    let others = plan.functions.iter_enumerated().filter_map(|(id, plan)| Some((id, plan.folded()?)));
+    let fragments = others.flat_map(|(id, into)| {
+        let first = placed.partition_point(|fragment| fragment.0 < into);
+        let own = placed.iter().skip(first).take_while(move |fragment| fragment.0 == into);
+        own.map(move |&(_, number, start)| (id, number, start))
+    });
+    fragments.collect()
+}
+
+/// Adds the ranges of one function, in any order. Gives its pieces if it was laid out anew, or has no code of its own any
+/// more, and has unwind tables.
 fn map_function(
-    program: &Program<'_>,
+    (program, plan): (&Program<'_>, &Plan),
     assembled: &Assembled,
     placed: &[(FunctionId, u32, u64)],
     ranges: &mut Vec<MapRange>,
 ) -> Option<MovedFunction> {
     let id = placed.first()?.0;
     let function = &program.functions[id];
+    let folded = plan.functions.get(id).and_then(postlink_layout::FunctionPlan::folded);
+    let source = folded.unwrap_or(id);
     let mut moved = Vec::new();
     for &(_, number, start) in placed {
-        let Some(fragment) = assembled.of(id).and_then(|all| all.get(number as usize)) else {
+        let Some(fragment) = assembled.of(source).and_then(|all| all.get(number as usize)) else {
             ranges.push(MapRange {
                 old: OldAddr::new(function.start),
                 new: NewAddr::new(start),
@@ -180,7 +199,11 @@ fn map_function(
         let new_end = start + fragment.code.len() as u64;
         moved.push(MovedFragment { new_start: start, new_end, pieces });
     }
-    let has_tables = function.fde.is_some() && !moved.is_empty();
+    if folded.is_some() {
+        // The tables of the function that stands for it say the same.
+        moved.clear();
+    }
+    let has_tables = function.fde.is_some() && (!moved.is_empty() || folded.is_some());
     has_tables.then_some(MovedFunction { old_start: function.start, old_end: function.end, fragments: moved })
 }
 

@@ -25,6 +25,7 @@ use crate::symbols::Symtab;
 /// What is needed of the output.
 pub(crate) struct Context<'a, 'd, W> {
     pub(crate) program: &'a Program<'d>,
+    pub(crate) plan: &'a Plan,
     pub(crate) relocator: &'a Relocator<'a>,
     pub(crate) symtab: &'a Symtab,
     /// Old section index to new one, 0 for sections that are gone.
@@ -272,6 +273,9 @@ impl<W: Fn(u64, u8) -> Option<u64> + Sync> Updater<'_, '_, W> {
     fn one(&self, rela: Rela, described: &Section<'_>) -> Result<Option<Rela>, Rela> {
         let image = self.context.program.image;
         let rela = if described.is_exec() { self.moved_field(rela) } else { rela };
+        if described.is_exec() && self.is_folded(rela.offset) {
+            return Ok(None);
+        }
         let range = self.context.relocator.map.range_of(OldAddr::new(rela.offset));
         if range.is_some_and(|range| range.kind == MapKind::Point) {
             return Err(rela);
@@ -311,6 +315,12 @@ impl<W: Fn(u64, u8) -> Option<u64> + Sync> Updater<'_, '_, W> {
         }
         let field = Field { old_place: rela.offset, old_value, new_place, new_value };
         Ok(Some(self.solve(rela, same, field)))
+    }
+
+    /// Whether a place is in a function that another one stands for: that one's relocations are enough.
+    fn is_folded(&self, place: u64) -> bool {
+        let plan = self.context.program.function_at(place).and_then(|id| self.context.plan.functions.get(id));
+        plan.is_some_and(|plan| plan.folded().is_some())
     }
 
     fn became_direct(&self, old_place: u64, new_place: u64) -> bool {

@@ -100,9 +100,11 @@ impl Context<'_, '_> {
     /// Size of a symbol in code that was laid out anew: up to the end of the fragment that it starts in,
     /// at most its old share.
     fn new_size(&self, symbol: &Symbol, new_value: u64) -> u64 {
-        let Some(id) = self.program.function_at(symbol.value) else { return symbol.size };
+        let Some(own) = self.program.function_at(symbol.value) else { return symbol.size };
+        // Another function's code may stand for this one's.
+        let id = self.plan.functions.get(own).and_then(FunctionPlan::folded).unwrap_or(own);
         let Some(fragments) = self.assembled.of(id) else { return symbol.size };
-        let function = &self.program.functions[id];
+        let function = &self.program.functions[own];
         let starts = self.fragment_starts.get(&id.0);
         let first = fragments
             .iter()

@@ -1,6 +1,7 @@
 //! Static relocations in the output file, see [`crate::static_relocs`].
 
 use postlink_image::{elf, reloc};
+use postlink_layout::Plan;
 
 use super::Assembly;
 use super::places::UnwindPlaces;
@@ -32,6 +33,7 @@ impl Assembly<'_, '_> {
     /// Writes the tables of static relocations. Every loaded byte is final.
     pub(super) fn static_relocations(
         &mut self,
+        plan: &Plan,
         relocator: &Relocator<'_>,
         symtab: &symbols::Symtab,
         section_map: &[u16],
@@ -47,6 +49,7 @@ impl Assembly<'_, '_> {
             };
             let context = static_relocs::Context {
                 program: self.program,
+                plan,
                 relocator,
                 symtab,
                 section_map,

@@ -4,7 +4,7 @@ use postlink_base::IndexVec;
 use postlink_cfg::{Class, FunctionId, Program};
 use postlink_layout::{BlockOrderChoice, FunctionOrderChoice, Mode, PlanOptions, SplitChoice};
 
-use crate::args::{BlockOrderArg, ModeArg, Optimize, SplitArg};
+use crate::args::{BlockOrderArg, IcfArg, ModeArg, Optimize, SplitArg};
 use crate::commands::dump;
 use crate::outcome::Stop;
 
@@ -24,6 +24,7 @@ pub(super) fn note_options(arguments: &Optimize) -> Vec<String> {
         options.push(format!("split={}", value_name(&split)));
     }
     options.push(format!("seed={}", arguments.seed));
+    options.push(format!("icf={}", value_name(&arguments.icf)));
     if arguments.keep_relocs {
         options.push("keep-relocs".to_owned());
     }
@@ -53,6 +54,7 @@ pub(crate) fn command_line(arguments: &Optimize, order_file: Option<&str>) -> Ve
     push("function-order", order_file.map(str::to_owned).or_else(|| arguments.function_order.clone()));
     push("split", arguments.split.as_ref().map(value_name));
     push("seed", Some(arguments.seed.to_string()));
+    push("icf", Some(value_name(&arguments.icf)));
     arguments.only.iter().for_each(|name| push("only", Some(name.clone())));
     arguments.skip.iter().for_each(|name| push("skip", Some(name.clone())));
     push("max-functions", arguments.max_functions.map(|limit| limit.to_string()));
@@ -114,6 +116,7 @@ pub(super) fn plan_options(program: &Program<'_>, arguments: &Optimize) -> Resul
         seed: arguments.seed,
         hot_all: arguments.hot_all,
         whole_only: false,
+        fold: matches!(arguments.icf, IcfArg::Safe),
     })
 }
 

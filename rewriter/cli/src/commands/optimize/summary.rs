@@ -22,6 +22,9 @@ pub(super) struct Summary {
     split: u64,
     moved_whole: u64,
     kept_in_place: u64,
+    /// Functions that equal ones stand for, and their bytes.
+    folded: u64,
+    folded_bytes: u64,
     rigid: u64,
     pinned: u64,
     samples: Option<Samples>,
@@ -76,10 +79,15 @@ impl Row for KeptRow<'_> {
 impl Summary {
     pub(super) fn new(program: &Program<'_>, samples: Option<Samples>, outcome: &Outcome, old_size: usize) -> Self {
         let (mut laid_out, mut split, mut moved_whole, mut kept_in_place) = (0, 0, 0, 0);
-        for plan in outcome.plan.functions.iter() {
+        let (mut folded, mut folded_bytes) = (0, 0);
+        for (id, plan) in outcome.plan.functions.iter_enumerated() {
             match plan {
                 FunctionPlan::Stay => kept_in_place += 1,
                 FunctionPlan::Whole { .. } => moved_whole += 1,
+                FunctionPlan::Fold { .. } => {
+                    folded += 1;
+                    folded_bytes += program.functions[id].size();
+                }
                 FunctionPlan::Relay { fragments, .. } => {
                     laid_out += 1;
                     split += u64::from(fragments.len() > 1);
@@ -96,6 +104,8 @@ impl Summary {
             split,
             moved_whole,
             kept_in_place,
+            folded,
+            folded_bytes,
             rigid: rigid as u64,
             pinned: pinned.count() as u64,
             samples,
@@ -120,6 +130,9 @@ impl Summary {
             "functions  {}: {} laid out anew ({} split), {} moved whole, {} kept in place",
             self.functions, self.laid_out, self.split, self.moved_whole, self.kept_in_place
         );
+        if self.folded > 0 {
+            let _ = writeln!(out, "           {} folded into equal ones ({} bytes)", self.folded, self.folded_bytes);
+        }
         if self.rigid + self.pinned > 0 {
             let _ = writeln!(
                 out,
@@ -189,6 +202,8 @@ impl Summary {
             SummaryRow { what: "functions split", count: self.split },
             SummaryRow { what: "functions moved whole", count: self.moved_whole },
             SummaryRow { what: "functions kept in place", count: self.kept_in_place },
+            SummaryRow { what: "functions folded into equal ones", count: self.folded },
+            SummaryRow { what: "bytes of functions folded into equal ones", count: self.folded_bytes },
             SummaryRow { what: "functions that may only move whole", count: self.rigid },
             SummaryRow { what: "functions that may not move", count: self.pinned },
             SummaryRow { what: "bytes of the input", count: self.old_size },
