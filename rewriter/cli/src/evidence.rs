@@ -85,6 +85,8 @@ struct CheckedEvidence {
     dead_bytes: u64,
     assumed_no_return: u64,
     got_calls: u64,
+    folded_functions: u64,
+    folded_bytes: u64,
     undecoded_bytes: u64,
     unreached_bytes: u64,
 }
@@ -105,6 +107,8 @@ impl From<&Checked> for CheckedEvidence {
             dead_bytes,
             assumed_no_return,
             got_calls,
+            folded_functions,
+            folded_bytes,
             undecoded_bytes,
             unreached_bytes,
         } = checked;
@@ -122,6 +126,8 @@ impl From<&Checked> for CheckedEvidence {
             dead_bytes,
             assumed_no_return,
             got_calls,
+            folded_functions,
+            folded_bytes,
             undecoded_bytes,
             unreached_bytes,
         }

@@ -195,7 +195,9 @@ impl<'m> Claim<'m> {
 /// Where the linear pieces of the map went, in order of new addresses.
 pub(crate) struct Landed<'m> {
     ranges: &'m [MapRange],
-    /// Indexes of ranges: a map of a large program has millions.
+    /// Parts of ranges.
+    parts: Vec<Landing>,
+    /// Indexes of ranges, and behind them of parts: a map of a large program has millions.
     order: Vec<u32>,
 }
 
@@ -208,14 +210,41 @@ pub(crate) struct Landing {
 }
 
 impl<'m> Landed<'m> {
-    pub(crate) fn new(claim: &Claim<'m>) -> Self {
+    /// `without`: old ranges, sorted and disjoint, that are left out.
+    pub(crate) fn new(claim: &Claim<'m>, without: impl Iterator<Item = (u64, u64)>) -> Self {
         let ranges = claim.ranges;
-        let is_linear = |(index, range): (usize, &MapRange)| {
-            (range.kind == MapKind::Linear).then_some((range.new.raw(), u32::try_from(index).unwrap_or(u32::MAX)))
-        };
-        let mut order: Vec<(u64, u32)> = ranges.iter().enumerate().filter_map(is_linear).collect();
+        let mut parts: Vec<Landing> = Vec::new();
+        let mut order: Vec<(u64, u32)> = Vec::with_capacity(ranges.len());
+        let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let mut without = without.peekable();
+        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| range.kind == MapKind::Linear) {
+            let (start, end) = (range.old.raw(), range.old_end().raw());
+            while without.next_if(|out| out.1 <= start).is_some() {}
+            if without.peek().is_none_or(|out| out.0 >= end) {
+                order.push((range.new.raw(), number(index)));
+                continue;
+            }
+            let mut add = |from: u64, to: u64| {
+                if from < to {
+                    let new = range.new.raw().wrapping_add(from - start);
+                    order.push((new, number(ranges.len().saturating_add(parts.len()))));
+                    parts.push(Landing { new, new_end: new.saturating_add(to - from), old: from });
+                }
+            };
+            let mut at = start;
+            while let Some(&out) = without.peek().filter(|out| out.0 < end) {
+                add(at, out.0);
+                at = at.max(out.1);
+                // It may reach into the next range.
+                if out.1 > end {
+                    break;
+                }
+                without.next();
+            }
+            add(at, end);
+        }
         order.par_sort_unstable();
-        Self { ranges, order: order.iter().map(|&(_, index)| index).collect() }
+        Self { ranges, parts, order: order.iter().map(|&(_, index)| index).collect() }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -223,14 +252,20 @@ impl<'m> Landed<'m> {
     }
 
     pub(crate) fn get(&self, at: usize) -> Option<Landing> {
-        let range = self.ranges.get(*self.order.get(at)? as usize)?;
+        self.landing(*self.order.get(at)?)
+    }
+
+    fn landing(&self, index: u32) -> Option<Landing> {
+        let Some(range) = self.ranges.get(index as usize) else {
+            return self.parts.get((index as usize).checked_sub(self.ranges.len())?).copied();
+        };
         let new = range.new.raw();
         Some(Landing { new, new_end: new.saturating_add(u64::from(range.len)), old: range.old.raw() })
     }
 
     /// Number of pieces that start before `new`.
     pub(crate) fn before(&self, new: u64) -> usize {
-        self.order.partition_point(|&index| self.ranges.get(index as usize).is_some_and(|range| range.new.raw() < new))
+        self.order.partition_point(|&index| self.landing(index).is_some_and(|landing| landing.new < new))
     }
 
     /// Whether a piece holds `new`.

@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 
 use crate::bits::AddressSet;
-use crate::code::Landed;
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
 use crate::relocations::places_in_code;
@@ -266,16 +265,4 @@ pub(crate) fn check_unmapped(cx: &Context<'_, '_>, findings: &mut Findings) -> V
         reused.extend(more);
     }
     reused
-}
-
-/// Two different old addresses must not share new bytes: code pointers compare as they did.
-pub(crate) fn check_overlap(landed: &Landed<'_>, findings: &mut Findings) {
-    for at in 1..landed.len() {
-        let (Some(first), Some(second)) = (landed.get(at - 1), landed.get(at)) else { return };
-        if first.new_end > second.new {
-            let texts = (format!("{:#x}, {:#x}", first.old, second.old), format!("{:#x}, {:#x}", first.new, second.new));
-            let addrs = (Some(second.old), Some(second.new));
-            findings.fail(Obligation::Code, "map-overlap", addrs, texts, "two pieces of code were put in one place");
-        }
-    }
 }

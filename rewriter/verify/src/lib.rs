@@ -12,6 +12,7 @@ mod decode;
 mod evidence;
 mod file;
 mod fixed;
+mod folds;
 mod gaps;
 mod got;
 mod pointers;

@@ -105,6 +105,10 @@ pub struct Checked {
     pub assumed_no_return: u64,
     /// Calls through the GOT that became direct (`docs/proof.md`, assumption A9).
     pub got_calls: u64,
+    /// Functions whose code is that of an equal one (`docs/proof.md`, assumption A10).
+    pub folded_functions: u64,
+    /// Their bytes in the old file.
+    pub folded_bytes: u64,
     /// Bytes of code that did not move and that the second decoder does not know; kept byte for byte.
     pub undecoded_bytes: u64,
     /// Bytes inside of functions that no known path reaches; kept byte for byte.
@@ -127,6 +131,8 @@ impl Checked {
         self.dead_bytes += other.dead_bytes;
         self.assumed_no_return += other.assumed_no_return;
         self.got_calls += other.got_calls;
+        self.folded_functions += other.folded_functions;
+        self.folded_bytes += other.folded_bytes;
         self.undecoded_bytes += other.undecoded_bytes;
         self.unreached_bytes += other.unreached_bytes;
     }
@@ -206,6 +212,28 @@ impl Findings {
             old_text,
             new_text,
             function: None,
+            message: message.to_owned(),
+        });
+    }
+
+    /// The same with both places, and the function that is at fault.
+    pub(crate) fn fail_in(
+        &mut self,
+        obligation: Obligation,
+        rule: &'static str,
+        (old_addr, new_addr): (u64, u64),
+        (old_text, new_text): (String, String),
+        function: Option<u64>,
+        message: &str,
+    ) {
+        self.violate(obligation, || Violation {
+            obligation,
+            old_addr: Some(OldAddr::new(old_addr)),
+            rule,
+            new_addr: Some(NewAddr::new(new_addr)),
+            old_text,
+            new_text,
+            function: function.map(OldAddr::new),
             message: message.to_owned(),
         });
     }

@@ -1,6 +1,6 @@
-//! Where the walk starts.
+//! Where the walk starts, and which of these addresses the program can know.
 
-use postlink_image::{DynamicTable, Image, elf};
+use postlink_image::{DynamicTable, Image, Symbol, elf};
 use rayon::prelude::*;
 
 use crate::bits::AddressSet;
@@ -32,4 +32,23 @@ pub(crate) fn collect(
     pointers.par_iter().for_each(|pointer| add(pointer.target));
     dynamic.targets(old).into_iter().chain(frames).chain(landing_pads).for_each(add);
     roots
+}
+
+/// Addresses of old code that something outside of code holds or stores as a value: all of the above but for static
+/// symbols, frames and landing pads, which programs do not read.
+pub(crate) fn values(old: &Image<'_>, code: &CodeView<'_>, pointers: &[Pointer], dynamic: &DynamicRelocations) -> AddressSet {
+    let values = AddressSet::new(code.ranges());
+    let add = |value: u64| {
+        values.insert(value);
+    };
+    add(old.header().entry);
+    if let Some(table) = old.dynsym() {
+        table.iter().filter(Symbol::is_defined).for_each(|symbol| add(symbol.value));
+    }
+    let tags = DynamicTable::read(old);
+    [elf::DT_INIT, elf::DT_FINI].into_iter().filter_map(|tag| tags.value(tag)).for_each(add);
+    pointers.par_iter().for_each(|pointer| add(pointer.target));
+    dynamic.targets(old).into_iter().for_each(add);
+    dynamic.symbol_targets(old).for_each(add);
+    values
 }

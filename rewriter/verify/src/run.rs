@@ -15,6 +15,7 @@ use crate::references::References;
 use crate::relocations::StaticRelocations;
 use crate::unwind::{Frames, UnwindTables};
 use crate::walk::{Context, Harvest, Walker};
+use crate::folds::{self, Folds};
 use crate::{file, gaps, pointers, roots, symbols, tables, unwind};
 
 /// What to check.
@@ -113,10 +114,11 @@ fn examine(
         old_frames.iter().flat_map(|frames| frames.frames.iter().map(|frame| (frame.start, frame.end))).collect();
     let starts = extents.iter().map(|extent| extent.0);
     let set = |view: &CodeView<'_>| AddressSet::new(view.ranges());
-    let ((roots, root_set), (functions, old_sets, new_sets)) = rayon::join(
+    let ((roots, root_set, values), (functions, old_sets, new_sets)) = rayon::join(
         || {
+            let values = roots::values(old, &old_code, pointers, dynamic);
             let set = roots::collect(old, &old_code, pointers, dynamic, starts, old_tables.landing_pads());
-            (set.members(), set)
+            (set.members(), set, values)
         },
         || {
             let functions = Functions::new(old, &old_code, &extents);
@@ -133,6 +135,7 @@ fn examine(
         glue_fits,
         relocated: std::sync::OnceLock::new(),
         roots: root_set,
+        values,
         visited,
         old_covered,
         new_live,
@@ -161,6 +164,9 @@ fn examine(
 
     // P2 and P3.
     let span = trace_span!("data").entered();
+    entries.par_iter().for_each(|entry| {
+        cx.values.insert(entry.target);
+    });
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
     explained.extend(pointers::check(new, pointers, &cx.references, &mut findings));
@@ -176,16 +182,21 @@ fn examine(
             let reused = gaps::check_unmapped(&cx, &mut findings);
             (findings, reused)
         },
-        || Landed::new(&claim),
+        || {
+            let folds = Folds::find(&claim, &cx.functions);
+            let landed = Landed::new(&claim, folds.others());
+            (folds, landed)
+        },
     );
+    let (folds, landed) = landed;
     let (unmapped, reused) = unmapped;
     findings.merge(unmapped);
     harvest.unreached.extend(reused);
     if cx.fixed.may_lead_into(&cx, &harvest.unreached) {
         return None;
     }
-    gaps::check_overlap(&landed, &mut findings);
-
+    folds::check_overlap(&cx, &folds, &landed, &mut findings);
+    folds::check_values(&cx, &folds, &mut findings);
     drop(span);
 
     // P4.
@@ -352,6 +363,12 @@ fn add_notes(findings: &mut Findings) {
         findings.notes.push(format!(
             "{} calls through slots of the GOT became direct: nobody may write those slots once the file is relocated (docs/proof.md, A9)",
             checked.got_calls
+        ));
+    }
+    if checked.folded_functions > 0 {
+        findings.notes.push(format!(
+            "{} functions have the code of equal ones: nobody may tell them apart by return addresses or by their names in backtraces (docs/proof.md, A10)",
+            checked.folded_functions
         ));
     }
     if checked.undecoded_bytes > 0 {

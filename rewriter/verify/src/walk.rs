@@ -58,6 +58,8 @@ pub(crate) struct Context<'a, 'd> {
     pub(crate) relocated: OnceLock<Vec<u64>>,
     /// Old addresses from which a walk is started anyway.
     pub(crate) roots: AddressSet,
+    /// Old addresses that are values somewhere.
+    pub(crate) values: AddressSet,
     /// Old addresses whose instruction was compared.
     pub(crate) visited: AddressSet,
     /// Old bytes that belong to a visited instruction.
@@ -284,6 +286,12 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         if !has_next(decoded.flow) && !resumes() || !self.extent.is_function && bytes == [0xcc] {
             return None;
         }
+        // To a `pop`, as a rule, which makes the return address a value.
+        if let Flow::Call(target) = decoded.flow
+            && (!self.extent.is_function || self.extent.contains(target) && target != self.extent.start)
+        {
+            self.cx.values.insert(old_next);
+        }
         // `call` over constants in its own function, to a `pop`: what follows is no code.
         if let Flow::Call(target) = decoded.flow
             && target > old_next
@@ -370,6 +378,7 @@ impl<'c, 'a, 'd> Walker<'c, 'a, 'd> {
         }
         if let Some(memory) = decoded.memory {
             if self.cx.old_code.contains(memory.target) {
+                self.cx.values.insert(memory.target);
                 if memory.taken {
                     self.push_taken(memory.target);
                 }

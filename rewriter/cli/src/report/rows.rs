@@ -90,6 +90,8 @@ pub(crate) fn counts(checked: &Checked) -> Vec<CountRow> {
         ("bytes without live code", checked.dead_bytes),
         ("calls taken not to return", checked.assumed_no_return),
         ("calls through the GOT made direct", checked.got_calls),
+        ("functions folded into equal ones", checked.folded_functions),
+        ("bytes of functions folded into equal ones", checked.folded_bytes),
         ("bytes kept, not decoded", checked.undecoded_bytes),
         ("bytes kept, not reached", checked.unreached_bytes),
     ]

@@ -280,6 +280,13 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         // What is not the target of a branch may be an address that is a value.
         let is_value = is_modrm(byte(1).unwrap_or(0));
         let loses_low_bit = |tail: &u64| is_value && self.cx.references.loses_low_bit(target.wrapping_add(*tail));
+        if is_value {
+            // Nothing stands behind the operand of `lea`.
+            let tails = if byte(2) == Some(0x8d) { &[0][..] } else { tails };
+            tails.iter().for_each(|tail| {
+                self.cx.values.insert(target.wrapping_add(*tail));
+            });
+        }
         let leads = |&tail: &u64| self.cx.references.expected(target.wrapping_add(tail)) == new_target.wrapping_add(tail);
         tails.iter().all(leads) && !tails.iter().any(loses_low_bit) && self.is_known(target)
     }
@@ -289,6 +296,7 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         let Some(at) = witness.addr.checked_sub(pair.start).and_then(|at| usize::try_from(at).ok()) else { return false };
         let new = pair.new.get(at..).and_then(|rest| rest.get(..usize::from(witness.width))).map(little);
         let mask = if witness.width == 4 { 0xffff_ffff } else { u64::MAX };
+        self.cx.values.insert(witness.value);
         let is_right = new == Some(self.cx.references.expected(witness.value) & mask);
         is_right && !self.cx.references.loses_low_bit(witness.value) && self.is_known(witness.value)
     }
@@ -320,7 +328,14 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
             }
             let mask = if width == 4 { 0xffff_ffff } else { u64::MAX };
             let expected = self.cx.references.expected(target);
-            !self.is_moved(target) || field.kind() != FieldKind::GotLoad && new == expected & mask && self.is_known(target)
+            if !self.is_moved(target) {
+                return true;
+            }
+            let is_right = field.kind() != FieldKind::GotLoad && new == expected & mask && self.is_known(target);
+            if is_right {
+                self.cx.values.insert(target);
+            }
+            is_right
         })
     }
 }

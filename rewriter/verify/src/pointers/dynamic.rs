@@ -38,6 +38,15 @@ impl DynamicRelocations {
         relocations.filter(|relocation| is_relative(relocation.kind)).map(|relocation| relocation.addend.cast_unsigned()).collect()
     }
 
+    /// The addresses that relocations against symbols of this file store, if nobody else defines them.
+    pub(crate) fn symbol_targets<'a>(&'a self, old: &'a Image<'_>) -> impl Iterator<Item = u64> + 'a {
+        let relocations = self.tables.iter().flat_map(|&table| old.rela_table(table).iter());
+        relocations.filter_map(|relocation| {
+            let symbol = old.dynsym()?.get(relocation.symbol as usize)?;
+            symbol.is_defined().then(|| symbol.value.wrapping_add_signed(relocation.addend))
+        })
+    }
+
     /// Compares the tables entry by entry.
     pub(crate) fn check(&self, old: &Image<'_>, new: &Image<'_>, references: &References<'_, '_>, findings: &mut Findings) {
         for &index in &self.tables {

@@ -168,6 +168,7 @@ impl Walker<'_, '_, '_> {
             }
             open |= ((1u32 << field.kind().width()) - 1).wrapping_shl(u32::try_from(at).unwrap_or(0)) as u16;
             if cx.old_code.contains(target) {
+                cx.values.insert(target);
                 self.push_taken(target);
             }
         }
