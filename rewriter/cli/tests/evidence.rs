@@ -87,7 +87,7 @@ fn both_commands_write_the_evidence_that_the_note_names() {
         assert_eq!(evidence["input"]["build_id"].is_string(), name == "build-id");
         assert_eq!(evidence["output"]["size"], folder.read("out").len() as u64);
         assert_eq!(evidence["recorded"]["options"], serde_json::json!([
-            "mode=full", "block-order=reverse", "function-order=reverse", "split=all", "seed=1"
+            "mode=full", "block-order=reverse", "function-order=reverse", "split=all", "seed=1", "icf=safe"
         ]));
         let summary = rows(&folder, "made/optimize-summary.jsonl");
         assert!(summary.iter().any(|row| row["what"] == "functions" && row["count"] == 3), "{summary:?}");

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use crate::code::{Claim, CodeView, Functions};
+use crate::folds::Folds;
 use crate::pointers::DynamicRelocations;
 use crate::proof::{Obligation, Proof};
 use crate::relocations::{StaticRelocations, places_in_code};
@@ -33,6 +34,8 @@ pub struct FunctionEvidence {
     pub new_digest: Option<Digest>,
     /// Whether any byte of it has another address.
     pub moved: bool,
+    /// Old address of the first function that has the same code in the new file, if several have (that may be this one).
+    pub shared: Option<u64>,
     /// Obligations that had something to compare in it or on the way to it.
     pub obligations: Vec<Obligation>,
     /// Those of which a kept violation names it.
@@ -84,13 +87,20 @@ pub fn function_evidence(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, pro
     let names = names(old);
     let violated = violated(proof, &functions);
     let pieces: Vec<Vec<Piece>> = functions.ranges().par_iter().map(|&(start, end)| pieces(&claim, start, end)).collect();
-    let owners = owners(&pieces);
+    let folds = Folds::find(&claim, &functions);
+    // Functions that share their code are one owner of it.
+    let owner = |index: u32| {
+        let first = functions.ranges().get(index as usize).and_then(|function| folds.first(function.0));
+        let at = first.and_then(|first| functions.ranges().binary_search_by_key(&first, |function| function.0).ok());
+        at.and_then(|at| u32::try_from(at).ok()).unwrap_or(index)
+    };
+    let owners = owners(&pieces, owner);
     let indexed = functions.ranges().par_iter().zip(&pieces).enumerate();
     indexed
         .map(|(index, (&(start, end), pieces))| {
             let size = end - start;
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let ranges = in_order(join(pieces, index, &owners, new), claim.to_new(start));
+            let ranges = in_order(join(pieces, owner(index), &owners, new), claim.to_new(start));
             let references = places.counts(start, end);
             let moved = pieces.iter().any(|piece| piece.moved);
             FunctionEvidence {
@@ -101,6 +111,7 @@ pub fn function_evidence(old: &Image<'_>, new: &Image<'_>, map: &AddressMap, pro
                 new_digest: digest_of(new, &ranges),
                 ranges,
                 moved,
+                shared: folds.first(start),
                 obligations: obligations(&references, moved),
                 violated: violated.get(&start).cloned().unwrap_or_default(),
                 references,
@@ -269,13 +280,13 @@ fn pieces(claim: &Claim<'_>, start: u64, end: u64) -> Vec<Piece> {
 
 /// Starts of the pieces of all functions, with the function's index, sorted. An empty piece inside of another
 /// one is left out: it stands for a removed jump that led there, not for code.
-fn owners(pieces: &[Vec<Piece>]) -> Vec<(u64, u32)> {
+fn owners(pieces: &[Vec<Piece>], owner: impl Fn(u32) -> u32 + Sync) -> Vec<(u64, u32)> {
     let of_kind = |is_empty: bool| {
         let mut list: Vec<(u64, u64, u32)> = pieces
             .par_iter()
             .enumerate()
             .flat_map_iter(|(index, pieces)| {
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                let index = owner(u32::try_from(index).unwrap_or(u32::MAX));
                 let some = pieces.iter().filter(move |piece| (piece.start == piece.end) == is_empty);
                 some.map(move |piece| (piece.start, piece.end, index))
             })
@@ -401,7 +412,7 @@ mod tests {
     fn pieces_of_others_bound_a_range() {
         let piece = |start: u64, end: u64| Piece { start, end, moved: true };
         let all = [vec![piece(100, 110), piece(110, 110), piece(114, 120), piece(200, 210)], vec![piece(120, 130)], vec![piece(205, 205)]];
-        let owners = owners(&all);
+        let owners = owners(&all, |index| index);
         // An image without code: nothing is added behind the pieces.
         let mut bytes = vec![0u8; 64];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -236,7 +236,7 @@ fn is_proven(old: &Image<'_>, new: &[u8]) -> bool {
 fn mutants_are_caught() {
     let wanted: usize = std::env::var("POSTLINK_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(600);
     let folder = tempfile::tempdir().unwrap();
-    let mut pairs: Vec<Pair> = pairs::all(folder.path(), 24);
+    let mut pairs: Vec<Pair> = pairs::all(folder.path(), 26);
     pairs.extend(got::pairs(folder.path()));
     assert!(pairs.len() >= 20, "only {} programs could be built", pairs.len());
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();

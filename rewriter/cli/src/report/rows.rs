@@ -109,6 +109,8 @@ pub(super) struct FunctionRow {
     moved: bool,
     /// `ADDRESS+SIZE`, the range with the entry first, separated by spaces.
     new_ranges: String,
+    /// Old address of the first function with the same code in the new file, if there are several.
+    shared_with: Option<String>,
     old_blake3: Option<String>,
     /// Of the ranges' bytes, joined.
     new_blake3: Option<String>,
@@ -140,6 +142,7 @@ pub(super) fn functions(functions: &[FunctionEvidence]) -> Vec<FunctionRow> {
         old_size: one.size,
         moved: one.moved,
         new_ranges: one.ranges.iter().map(|(start, size)| format!("{start:#x}+{size}")).collect::<Vec<_>>().join(" "),
+        shared_with: one.shared.map(hex),
         old_blake3: one.old_digest.map(|digest| digest.to_string()),
         new_blake3: one.new_digest.map(|digest| digest.to_string()),
         obligations: ids(&one.obligations),

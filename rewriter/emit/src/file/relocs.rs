@@ -33,8 +33,7 @@ impl Assembly<'_, '_> {
     /// Writes the tables of static relocations. Every loaded byte is final.
     pub(super) fn static_relocations(
         &mut self,
-        plan: &Plan,
-        relocator: &Relocator<'_>,
+        (plan, relocator): (&Plan, &Relocator<'_>),
         symtab: &symbols::Symtab,
         section_map: &[u16],
         appended_index: Option<u16>,

@@ -116,7 +116,7 @@ impl Assembly<'_, '_> {
         self.patch_words(relocator, &sections)?;
         if let Some((_, symtab)) = symtab.as_ref().filter(|_| options.keep_relocs) {
             self.relative_words(relocator);
-            self.static_relocations(plan, relocator, symtab, &map_of_sections, appended_index, places, &mut sections)?;
+            self.static_relocations((plan, relocator), symtab, &map_of_sections, appended_index, places, &mut sections)?;
         }
         self.write_headers(&sections, &map_of_sections, &name_offsets, relocator, places)?;
         Ok((dropped, encoded_map))

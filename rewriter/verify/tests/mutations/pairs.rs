@@ -10,13 +10,14 @@ pub(crate) struct Pair {
     pub(crate) new: Vec<u8>,
 }
 
-const C: [&str; 16] = [
+const C: [&str; 17] = [
     "hello", "switch_dense", "switch_nested", "switch_sparse", "switch_vm", "callbacks", "cold_parts", "pointer_tables",
     "tail_calls", "goto_static_table", "relr", "ifunc", "cet", "varargs", "init_order", "big_function",
+    "equal_functions",
 ];
-const CXX: [&str; 8] = [
+const CXX: [&str; 9] = [
     "exceptions_cleanup", "exceptions_nested", "exceptions_cold", "exceptions_switch", "virtual_calls", "templates",
-    "relative_vtables", "rtti",
+    "relative_vtables", "rtti", "equal_functions",
 ];
 
 /// Of these, `twice` and `name` move; the others stay and lead to them.
@@ -52,7 +53,7 @@ pub(crate) fn all(folder: &Path, most: usize) -> Vec<Pair> {
         };
         let old = folder.join(format!("old-{index}"));
         let built = Command::new(compiler)
-            .args(["-O2", "-Wl,-q", "-w"])
+            .args(["-O2", "-Wl,-q", "-w", "-fno-ipa-icf"])
             .args(flags)
             .arg(file)
             .arg("-o")
