@@ -98,7 +98,8 @@ const KINDS: [(&str, Mutation); 31] = [
         let changed: Vec<usize> = sites.changed_fields.iter().map(|field| field.0).collect();
         let fields = if random.next() % 2 == 0 { &changed } else { &sites.kept_fields };
         let at = random.pick(fields)?;
-        add(file, at, 4, [1, 3, 16, -5, 0x1000][(random.next() % 5) as usize]);
+        // Not backwards: NOPs in front of the target lead to the same place.
+        add(file, at, 4, [1, 3, 16, 5, 0x1000][(random.next() % 5) as usize]);
         Some(at)
     }),
     ("kept code: other byte", |file, sites, random| {

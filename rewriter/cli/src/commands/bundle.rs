@@ -236,7 +236,7 @@ mod tests {
         let line = [
             "postlink", "optimize", "in put", "-o", "out", "-p", "a", "-p", "b'c", "--only", "f(int)", "--skip", "g", "--mode",
             "hot", "--block-order", "random", "--split", "all", "--seed", "7", "--function-order", "x y", "--max-functions",
-            "3", "--hot-all", "--allow-stale", "--no-map", "--threads", "2", "--no-verify",
+            "3", "--hot-all", "--allow-stale", "--no-map", "--threads", "2", "--no-verify", "--icf", "none",
         ];
         let Ok(Arguments { command: Command::Optimize(optimize) }) = Arguments::try_parse_from(line) else {
             unreachable!("the line is one of optimize")
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(
             command_for(&optimize),
             "postlink bundle 'in put' -o 'in put.bundle.tar' --profile a --profile 'b'\\''c' -- --mode=hot \
-             --block-order=random '--function-order=x y' --split=all --seed=7 '--only=f(int)' --skip=g \
+             --block-order=random '--function-order=x y' --split=all --seed=7 --icf=none '--only=f(int)' --skip=g \
              --max-functions=3 --threads=2 --hot-all --allow-stale --no-map --no-verify"
         );
         let bundle = Bundle {

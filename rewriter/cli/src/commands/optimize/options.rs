@@ -54,7 +54,7 @@ pub(crate) fn command_line(arguments: &Optimize, order_file: Option<&str>) -> Ve
     push("function-order", order_file.map(str::to_owned).or_else(|| arguments.function_order.clone()));
     push("split", arguments.split.as_ref().map(value_name));
     push("seed", Some(arguments.seed.to_string()));
-    push("icf", Some(value_name(&arguments.icf)));
+    push("icf", matches!(arguments.icf, IcfArg::None).then(|| value_name(&arguments.icf)));
     arguments.only.iter().for_each(|name| push("only", Some(name.clone())));
     arguments.skip.iter().for_each(|name| push("skip", Some(name.clone())));
     push("max-functions", arguments.max_functions.map(|limit| limit.to_string()));
