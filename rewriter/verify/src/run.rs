@@ -164,9 +164,6 @@ fn examine(
 
     // P2 and P3.
     let span = trace_span!("data").entered();
-    entries.par_iter().for_each(|entry| {
-        cx.values.insert(entry.target);
-    });
     let (mut explained, found) = tables::check(&cx, &entries);
     harvest = harvest.merge(found);
     explained.extend(pointers::check(new, pointers, &cx.references, &mut findings));

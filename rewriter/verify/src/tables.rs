@@ -250,11 +250,15 @@ impl<'c, 'a, 'd> Tables<'c, 'a, 'd> {
 
     /// All entries with the distances that count from their own place and lead to a
     /// function, and the number of those that need no further look. Other distances that no code was seen
-    /// to read are left out.
+    /// to read are left out; what they may lead to may be a value.
     pub(crate) fn into_entries(self) -> (Vec<Entry>, u64) {
         let Self { cx, mut entries, is_entry, kept, .. } = self;
+        entries.par_iter().for_each(|entry| {
+            cx.values.insert(entry.target);
+        });
         for (&(addr, width), _) in cx.relocations.distances.iter().zip(&is_entry).filter(|(_, is_entry)| !**is_entry) {
             let Some(target) = distance(cx.old, addr, width).map(|distance| addr.wrapping_add_signed(distance)) else { continue };
+            cx.values.insert(target);
             if cx.functions.entry(target) == Some(target) {
                 entries.push(Entry { addr, width, base: addr, target, reader: None });
             }

@@ -24,7 +24,8 @@ pub(crate) fn readelf_complaints(file: &Path, logs: &Path) -> Result<BTreeSet<St
 }
 
 /// Addresses of functions by name.
-pub(crate) type Functions = BTreeMap<Vec<u8>, BTreeSet<u64>>;
+/// (Equal ones may have one address in the new file.)
+pub(crate) type Functions = BTreeMap<Vec<u8>, Vec<u64>>;
 
 /// Function symbols with a size.
 pub(crate) fn functions(file: &Path) -> Result<Functions, String> {
@@ -34,7 +35,7 @@ pub(crate) fn functions(file: &Path) -> Result<Functions, String> {
     for symbol in elf.symbols() {
         if symbol.is_definition() && symbol.kind() == object::SymbolKind::Text && symbol.size() > 0 {
             let name = symbol.name_bytes().map_err(|error| format!("{}: {error}", file.display()))?;
-            functions.entry(name.to_vec()).or_default().insert(symbol.address());
+            functions.entry(name.to_vec()).or_default().push(symbol.address());
         }
     }
     Ok(functions)
@@ -51,7 +52,7 @@ pub(crate) fn moved(old: &Functions, new: &Functions) -> Result<(u64, u64), Stri
             return Err(format!("function symbol lost, one of several: {}", String::from_utf8_lossy(name)));
         }
         count += addresses.len() as u64;
-        moved += addresses.difference(found).count() as u64;
+        moved += addresses.iter().filter(|&address| !found.contains(address)).count() as u64;
     }
     Ok((count, moved))
 }
