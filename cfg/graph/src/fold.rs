@@ -38,7 +38,7 @@ pub fn fold_classes(program: &Program<'_>, may_fold: &[bool], taken: &[bool]) ->
     // Which candidates each candidate leads to; all else is compared here.
     let members: Vec<Vec<Member>> = classes
         .par_iter()
-        .map(|class| class.iter().map(|&id| Member::new(program, &colors, id)).collect())
+        .map(|class| class.iter().filter_map(|&id| Member::new(program, &colors, id)).collect())
         .collect();
     let targets: Targets = members.iter().flatten().map(|member| (member.id, member.targets.as_slice())).collect::<Vec<_>>().into();
     let mut next = split(&members, |member| member.digest, |member| member.id);
@@ -115,16 +115,18 @@ impl<'p, 'd> Colors<'p, 'd> {
 /// One candidate.
 struct Member {
     id: FunctionId,
-    /// Of the places that its fields designate, but for `targets`.
+    /// Of the places that its fields designate, but for `targets`, and of its handlers of exceptions.
     digest: u64,
     /// Candidates whose entries fields designate, in the order of the fields.
     targets: Vec<FunctionId>,
 }
 
 impl Member {
-    fn new(program: &Program<'_>, colors: &Colors<'_, '_>, id: FunctionId) -> Self {
+    /// `None` for a function that is compared with no other.
+    fn new(program: &Program<'_>, colors: &Colors<'_, '_>, id: FunctionId) -> Option<Self> {
         let mut targets = Vec::new();
         let mut hasher = FxHasher::default();
+        frames::handlers(program, &program.functions[id])?.iter().for_each(|&word| hasher.write_u64(word));
         for fixup in &program.fixups[id] {
             match colors.candidate(fixup) {
                 Some(target) => {
@@ -134,7 +136,7 @@ impl Member {
                 None => hasher.write_u64(fixup.target),
             }
         }
-        Self { id, digest: hasher.finish(), targets }
+        Some(Self { id, digest: hasher.finish(), targets })
     }
 }
 
@@ -257,7 +259,7 @@ fn cut<'a>(bytes: &'a [u8], fixups: &'a [Fixup]) -> impl Iterator<Item = (&'a [u
     })
 }
 
-/// Digest of all but what fields designate; `None` for a function that is compared with no other.
+/// Digest of all but what fields designate and exceptions do; `None` for a function that is compared with no other.
 fn content_digest(program: &Program<'_>, id: FunctionId) -> Option<u64> {
     let function = &program.functions[id];
     let mut hasher = FxHasher::default();

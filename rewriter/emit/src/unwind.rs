@@ -67,7 +67,7 @@ pub struct MovedFunction {
     pub old_start: u64,
     /// First old address after it.
     pub old_end: u64,
-    /// Fragment 0 holds the entry. None at all: the function was dropped, and its FDE with it.
+    /// Fragment 0 holds the entry. None at all: the function has no code of its own any more, and no FDE.
     pub fragments: Vec<MovedFragment>,
 }
 

@@ -6,50 +6,46 @@ use postlink_image::{Fde, Lsda, eh_pe};
 
 use crate::{Function, Program};
 
-/// What the unwind tables say of a function, with all places in it as offsets.
-#[derive(PartialEq, Eq)]
-struct Frame<'d> {
-    cie: u32,
-    instructions: &'d [u8],
-    /// Call sites, and the actions that they lead to; nothing without exceptions.
-    handlers: Vec<u64>,
+/// The frame of a function, if there is one for all of it and nothing else. `Some(None)`: the file has no frames at all.
+#[allow(clippy::option_option, reason = "both are answers, and only here")]
+fn frame<'p>(program: &'p Program<'_>, function: &Function) -> Option<Option<&'p Fde>> {
+    let Some(eh_frame) = &program.eh_frame else { return Some(None) };
+    // Code without a frame of its own may be covered by another's.
+    let fde = eh_frame.fdes.get(function.fde? as usize)?;
+    ((fde.pc_begin, fde.pc_end) == (function.start, function.end) && !fde.dead).then_some(Some(fde))
 }
 
-/// Feeds what is compared to `hasher`; `None` if the function has tables that are compared with no other's.
+/// Its call-frame instructions, without the NOPs at the end that fill the record up.
+fn instructions<'d>(program: &Program<'d>, fde: &Fde) -> Option<&'d [u8]> {
+    let range = fde.instructions();
+    let instructions = program.image.bytes_at(range.start, range.end - range.start)?;
+    let used = instructions.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    instructions.get(..used)
+}
+
+/// Feeds what is said about frames to `hasher`, but for exceptions; `None` if the function is compared with no other.
 pub(super) fn hash(program: &Program<'_>, function: &Function, hasher: &mut impl Hasher) -> Option<()> {
-    let Some(frame) = frame(program, function)? else {
-        hasher.write_u32(u32::MAX);
-        return Some(());
-    };
-    hasher.write_u32(frame.cie);
-    hasher.write(frame.instructions);
-    frame.handlers.iter().for_each(|&word| hasher.write_u64(word));
+    let Some(fde) = frame(program, function)? else { return Some(()) };
+    hasher.write_u32(fde.cie << 1 | u32::from(fde.lsda.is_some()));
+    hasher.write(instructions(program, fde)?);
     Some(())
 }
 
 pub(super) fn are_equal(program: &Program<'_>, a: &Function, b: &Function) -> bool {
-    frame(program, a).zip(frame(program, b)).is_some_and(|(a, b)| a == b)
-}
-
-/// `None`: not to be compared; `Some(None)`: the file has no tables at all.
-#[allow(clippy::option_option, reason = "both are answers, and only here")]
-fn frame<'d>(program: &Program<'d>, function: &Function) -> Option<Option<Frame<'d>>> {
-    let Some(eh_frame) = &program.eh_frame else { return Some(None) };
-    // Code without a frame may be covered by another's.
-    let fde = eh_frame.fdes.get(function.fde? as usize)?;
-    if (fde.pc_begin, fde.pc_end) != (function.start, function.end) || fde.dead {
-        return None;
+    match (frame(program, a), frame(program, b)) {
+        (Some(None), Some(None)) => true,
+        (Some(Some(one)), Some(Some(other))) => {
+            let are_alike = one.cie == other.cie && instructions(program, one) == instructions(program, other);
+            are_alike && handlers(program, a).is_some_and(|handlers| Some(handlers) == self::handlers(program, b))
+        }
+        _ => false,
     }
-    let range = fde.instructions();
-    let instructions = program.image.bytes_at(range.start, range.end - range.start)?;
-    // NOPs at the end fill the record up.
-    let used = instructions.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let handlers = handlers(program, fde)?;
-    Some(Some(Frame { cie: fde.cie, instructions: instructions.get(..used)?, handlers }))
 }
 
-/// Call sites as offsets, each with its chain of actions.
-fn handlers(program: &Program<'_>, fde: &Fde) -> Option<Vec<u64>> {
+/// Call sites as offsets, each with its chain of actions; nothing for a function without. `None` if they are compared with
+/// no other's.
+pub(super) fn handlers(program: &Program<'_>, function: &Function) -> Option<Vec<u64>> {
+    let Some(fde) = frame(program, function)? else { return Some(Vec::new()) };
     let Some(addr) = fde.lsda else { return Some(Vec::new()) };
     let lsda = Lsda::parse(program.image, addr, fde.pc_begin).ok()?;
     if lsda.lp_start_encoding != eh_pe::OMIT {

@@ -143,6 +143,8 @@ fn build_each(
         }
         let cie = eh.cie_of(fde).expect("the reader checks CIE indexes");
         match owner.and_then(|index| moved.get(index as usize)) {
+            // Dropped, or another one's code and tables stand for it.
+            Some(function) if function.fragments.is_empty() => Ok(Built::Fragments(Vec::new())),
             Some(function) => function::build(image, cie, fde, &function.fragments, map, relocated)
                 .map(Built::Fragments)
                 .map_err(|fault| fault.of(function.old_start)),
