@@ -71,6 +71,7 @@ fn random_programs_survive_random_layouts() {
     assert!(count < 50 || tally.relaid * 2 > tally.functions, "too few functions were laid out anew: {tally:?}");
     assert!(count < 50 || tally.relocations > 10 * count, "too few relocations were kept: {tally:?}");
     assert!(count < 50 || tally.direct_calls > count, "too few calls through the GOT became direct: {tally:?}");
+    assert!(count < 50 || tally.folded * 20 > count, "too few functions were folded: {tally:?}");
     assert!(count < 50 || tally.harmless * 2 < tally.damaged, "damage that means nothing tests nothing: {tally:?}");
     assert!(count < 50 || tally.split * 10 > tally.functions, "too few functions were split: {tally:?}");
 }

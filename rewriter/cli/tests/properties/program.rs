@@ -74,6 +74,15 @@ pub(crate) struct Writer<'r> {
     words: String,
     labels: usize,
     block_ids: usize,
+    /// What the function that was written last was made of.
+    last: Option<Origin>,
+}
+
+/// The state that a function was written from.
+struct Origin {
+    random: Random,
+    block_ids: usize,
+    leaves: usize,
 }
 
 const HEAD: &str = "\
@@ -153,11 +162,12 @@ pub(crate) fn generate(random: &mut Random, kind: Kind) -> Program {
         words: String::new(),
         labels: 0,
         block_ids: 0,
+        last: None,
     };
     writer.start();
     let mut sizes_kept = Vec::new();
     for number in 0..functions {
-        sizes_kept.push(writer.function(number));
+        sizes_kept.push(writer.function_or_twin(number));
     }
     writer.text.push_str(OUT);
     writer.pointers();
@@ -214,6 +224,25 @@ impl Writer<'_> {
         self.line(format!("jns {again}"));
         self.line("call out");
         self.line("ud2\n        .cfi_endproc\n        .size _start, . - _start");
+    }
+
+    /// One function, or the one before it once more: then they are equal but for what each says of itself.
+    fn function_or_twin(&mut self, number: usize) -> bool {
+        let is_twin = self.random.chance(40) && !self.falls_into_next && number + 1 < self.functions;
+        let origin = self.last.take().filter(|_| is_twin);
+        if let Some(origin) = origin {
+            let after = self.random.fork();
+            *self.random = origin.random;
+            let (block_ids, leaves) = (self.block_ids, self.leaves.split_off(origin.leaves));
+            self.block_ids = origin.block_ids;
+            let global = self.function(number);
+            *self.random = after;
+            self.block_ids = self.block_ids.max(block_ids);
+            self.leaves.extend(leaves);
+            return global;
+        }
+        self.last = Some(Origin { random: self.random.clone(), block_ids: self.block_ids, leaves: self.leaves.len() });
+        self.function(number)
     }
 
     /// One function; returns whether its symbol is global.

@@ -1,12 +1,18 @@
 //! Random choices of a case: splitmix64, so that a seed means the same case on every machine.
 
 /// The generator of one case.
+#[derive(Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
     /// Starts the sequence of `seed`; neighbouring seeds have nothing in common.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// A generator with a sequence of its own.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.next())
     }
 
     fn next(&mut self) -> u64 {
