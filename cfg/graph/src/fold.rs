@@ -288,3 +288,29 @@ fn are_equal(program: &Program<'_>, colors: &Colors<'_, '_>, a: FunctionId, b: F
         && cut(program.bytes(first), left).map(|part| part.0).eq(cut(program.bytes(second), right).map(|part| part.0))
         && frames::are_equal(program, first, second)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_cut_by_digests() {
+        let id = |index: u32| FunctionId(index);
+        let classes = vec![vec![id(1), id(2), id(5), id(7), id(9)], vec![id(3), id(4)]];
+        // By the last bit: 1, 5, 7, 9 and 2, which is alone; 3 and 4 differ.
+        let cut = split(&classes, |id| u64::from(id.0 & 1), |&id| id);
+        assert_eq!(cut, [vec![id(1), id(5), id(7), id(9)]]);
+        assert_eq!(split(&cut, |_| 0, |&id| id), cut);
+    }
+
+    #[test]
+    fn bytes_are_cut_at_fields() {
+        let fixup = |offset, kind| Fixup { target: 0, offset, kind, tail: 0, evidence: crate::Evidence::Decoded, passes_end: false };
+        let fixups = [fixup(1, FixupKind::Call), fixup(7, FixupKind::Branch8), fixup(8, FixupKind::Delta64)];
+        let bytes: Vec<u8> = (0..18).collect();
+        let parts: Vec<&[u8]> = cut(&bytes, &fixups).map(|part| part.0).collect();
+        assert_eq!(parts, [&[0][..], &[5, 6], &[], &[16, 17]]);
+        // A field that reaches over the end.
+        assert_eq!(cut(&bytes[..3], &fixups[..1]).map(|part| part.0).collect::<Vec<_>>(), [&[0][..], &[]]);
+    }
+}
