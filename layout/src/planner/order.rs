@@ -54,7 +54,10 @@ pub(super) fn order(
         })
         .collect();
     let list: Vec<u32> = match &options.function_order {
-        FunctionOrderChoice::List(list) => list.iter().filter_map(|&id| node(id)).collect(),
+        FunctionOrderChoice::List(list) => {
+            let placed = |id: FunctionId| functions.get(id).and_then(FunctionPlan::folded).unwrap_or(id);
+            list.iter().filter_map(|&id| node(placed(id))).collect()
+        }
         _ => Vec::new(),
     };
     let choice = match &options.function_order {

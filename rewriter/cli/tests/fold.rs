@@ -233,6 +233,8 @@ fn pairs_become_one_where_nobody_can_tell() {
                 assert_eq!((shared("a").0, shared("b").0), (first.clone(), first.clone()), "{what}: {name}");
                 assert!(first.is_none() || shared("a").1 == shared("b").1, "{what}: {name}");
             }
+            let explained = postlink(&folder, &["explain", "called_b", "--old", "old", "--new", "new"]).stdout();
+            assert_eq!(explained.contains("is that of called_a as well"), folds, "{what}: {explained}");
             let now = Command::new(folder.path("new")).output().unwrap();
             assert_eq!((now.status, now.stdout), (expected.status, expected.stdout.clone()), "{what}");
             assert_eq!(postlink(&folder, &["verify", "old", "new"]).status(), 0, "{what}");

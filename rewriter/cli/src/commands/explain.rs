@@ -77,6 +77,11 @@ fn explain(
     let _ = writeln!(out, "old        {:#x}..{:#x}, {} bytes", function.start, function.end, function.size());
     let moved = map.moved(OldAddr::new(function.start)).is_some();
     let _ = writeln!(out, "new        {:#x}{}", entry.raw(), if moved { "" } else { " (did not move)" });
+    let equal = equal(program, map, id);
+    if let Some(first) = equal.first() {
+        let more = if equal.len() > 1 { format!(" and {} more", equal.len() - 1) } else { String::new() };
+        let _ = writeln!(out, "shared     its new code is that of {}{more} as well", printable(&program.name(*first)));
+    }
     if let Some(counts) = counts {
         let (before, after) = taken(cfg, &counts.edges, map);
         let _ = writeln!(out, "profile    entered {} times; {before} jumps and taken branches before, {after} after", counts.entry);
@@ -107,6 +112,17 @@ fn explain(
     }
     references(out, program, id);
     Ok(())
+}
+
+/// The functions that have the same new code, in order.
+fn equal(program: &Program<'_>, map: &AddressMap, id: FunctionId) -> Vec<FunctionId> {
+    let function = &program.functions[id];
+    let Some(entry) = map.moved(OldAddr::new(function.start)) else { return Vec::new() };
+    let is_equal = |other: &postlink_cfg::Function| {
+        other.size() == function.size() && map.moved(OldAddr::new(other.start)) == Some(entry)
+    };
+    let all = program.functions.iter_enumerated();
+    all.filter(|(other, function)| *other != id && is_equal(function)).map(|(other, _)| other).collect()
 }
 
 /// Bytes up to the next block or the end of the fragment. Of several blocks at one place all but the
