@@ -1,6 +1,7 @@
 //! `bench`: postlink against llvm-bolt, on the same programs, profiles and inputs, in one run.
 
 mod markdown;
+mod orders;
 mod plot;
 mod quality;
 mod series;
@@ -116,7 +117,7 @@ fn measure(corpus: &Corpus, tool: &Tool, program: &Program, arguments: &Argument
     for part in &arguments.parts {
         match part {
             Part::Cost => {}
-            Part::Misses => quality::misses(corpus, program, &counted, &mut results, &save)?,
+            Part::Misses => quality::misses(corpus, tool, program, &counted, &mut results, &save)?,
             Part::Branches => quality::branches(corpus, program, &counted, &mut results, &save)?,
             Part::Time => {
                 quality::time(corpus, program, &built, arguments.time_budget, &mut results)?

@@ -11,6 +11,7 @@ pub(crate) struct Corpus {
 }
 
 /// One program, built and profiled.
+#[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) name: String,
     /// The file to be rewritten.

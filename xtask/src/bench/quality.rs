@@ -2,48 +2,70 @@
 
 use std::path::Path;
 
-use super::series::{Metric, Results};
+use super::orders::near_equal;
+use super::series::{Figure, Metric, Results};
 use super::variant::{Built, Variant};
 use crate::corpus::{Corpus, Program};
+use crate::postlink::Tool;
 use crate::process::{Result, accounts};
 
 /// Simulated runs are repeated while they take less than this: hash seeds make some programs differ by 0.2 %.
 const REPEAT_BELOW_SECONDS: f64 = 20.0;
 const REPEATS: usize = 3;
 
-/// Instructions, L1I misses and mispredicts, by cachegrind. The cache is spelled out: by default it is that of the machine.
-/// `save` gets the results after every build: of clang, one takes
+/// Orders of functions for which misses are counted: one order is one sample; see [`near_equal`].
+const ORDERS: u64 = 5;
+
+/// Only where a simulated run takes less than this. Larger programs, whose hot code is many times the cache, differ little.
+const ORDERS_BELOW_SECONDS: f64 = 60.0;
+
+/// Instructions, L1I misses and mispredicts, by cachegrind. `save` gets the results after every build: of clang, one takes
 /// minutes.
 pub(super) fn misses(
     corpus: &Corpus,
+    tool: &Tool,
     program: &Program,
     built: &[&Built],
     results: &mut Results,
     save: &dyn Fn(&Results) -> Result<()>,
 ) -> Result<()> {
     for Built { variant, path } in built {
-        let mut sums: [Vec<f64>; 3] = Default::default();
-        simulate(
-            corpus,
-            program,
-            path,
-            "--tool=cachegrind --cache-sim=yes --branch-sim=yes --I1=32768,8,64 --cachegrind-out-file",
-            |out| {
-                let events = Events::read(out)?;
-                sums[0].push(events.sum(&["Ir"])?);
-                sums[1].push(events.sum(&["I1mr"])?);
-                sums[2].push(events.sum(&["Bcm", "Bim"])?);
-                Ok(())
-            },
-        )?;
-        let [instructions, misses, mispredicts] = sums;
-        results.set(*variant, Metric::Instructions, instructions);
-        results.set(*variant, Metric::Misses, misses);
-        results.set(*variant, Metric::Mispredicts, mispredicts);
+        let (first, seconds) = counts(corpus, program, path)?;
+        let mut samples = vec![first];
+        if *variant != Variant::Original && seconds < ORDERS_BELOW_SECONDS {
+            let profile = std::fs::read_to_string(&program.profile)
+                .map_err(|error| format!("{}: {error}", program.profile.display()))?;
+            for seed in 1..ORDERS {
+                let near = tempfile::NamedTempFile::new().map_err(|error| format!("temporary file: {error}"))?;
+                std::fs::write(near.path(), near_equal(&profile, seed))
+                    .map_err(|error| format!("{}: {error}", near.path().display()))?;
+                let output = variant.with_profile(corpus, tool, program, near.path())?;
+                samples.push(counts(corpus, program, &output)?.0);
+                let _ = std::fs::remove_file(output);
+            }
+        }
+        for (at, metric) in [Metric::Instructions, Metric::Misses, Metric::Mispredicts].into_iter().enumerate() {
+            results.set(*variant, metric, samples.iter().map(|sample| sample[at]).collect());
+        }
         save(results)?;
         eprintln!("  {} cachegrind done", variant.name());
     }
     Ok(())
+}
+
+/// Instructions, L1I misses and mispredicts of a build, each the median of its runs, and the seconds of a run. The cache is
+/// spelled out: by default it is that of the machine.
+fn counts(corpus: &Corpus, program: &Program, path: &Path) -> Result<([f64; 3], f64)> {
+    let mut sums: [Vec<f64>; 3] = Default::default();
+    let tool = "--tool=cachegrind --cache-sim=yes --branch-sim=yes --I1=32768,8,64 --cachegrind-out-file";
+    let seconds = simulate(corpus, program, path, tool, |out| {
+        let events = Events::read(out)?;
+        sums[0].push(events.sum(&["Ir"])?);
+        sums[1].push(events.sum(&["I1mr"])?);
+        sums[2].push(events.sum(&["Bcm", "Bim"])?);
+        Ok(())
+    })?;
+    Ok((sums.map(|values| Figure::of(values).map_or(0.0, |figure| figure.median)), seconds))
 }
 
 /// Taken branches, by callgrind.
@@ -128,15 +150,15 @@ pub(super) fn time(
     Ok(())
 }
 
-/// Runs the small workload under a valgrind tool; `read` gets the folder with one file per process.
+/// Runs the small workload under a valgrind tool; `read` gets the folder with one file per process. Returns the seconds of a run.
 fn simulate(
     corpus: &Corpus,
     program: &Program,
     binary: &Path,
     tool: &str,
     mut read: impl FnMut(&Path) -> Result<()>,
-) -> Result<()> {
-    let mut spent = 0.0;
+) -> Result<f64> {
+    let (mut spent, mut runs) = (0.0, 0.0);
     for _ in 0..REPEATS {
         let out = tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
         let under = format!("valgrind -q {tool}={}/%p", out.path().display());
@@ -146,12 +168,13 @@ fn simulate(
             .arg("measure")
             .arg(binary);
         spent += job.env("POSTLINK_RUN_UNDER", under).succeed()?.wall;
+        runs += 1.0;
         read(out.path())?;
         if spent > REPEAT_BELOW_SECONDS {
             break;
         }
     }
-    Ok(())
+    Ok(spent / runs)
 }
 
 /// All files of a folder.

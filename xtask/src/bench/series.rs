@@ -85,7 +85,7 @@ pub(super) struct Figure {
 
 impl Figure {
     /// Of any number of runs but none.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
         let middle = values.len() / 2;

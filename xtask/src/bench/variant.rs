@@ -40,6 +40,15 @@ impl Variant {
             Variant::BoltAll => "llvm-bolt -lite=0",
         }
     }
+
+    /// Another build of this kind, by another profile.
+    pub(super) fn with_profile(self, corpus: &Corpus, tool: &Tool, program: &Program, profile: &Path) -> Result<PathBuf> {
+        let output = output_path(corpus, "bench", program, "near-equal")?;
+        let _ = std::fs::remove_file(&output);
+        let program = Program { profile: profile.to_path_buf(), ..program.clone() };
+        let run = make(tool, &program, self, &output)?;
+        if run.status == 0 { Ok(output) } else { Err(format!("{}: status {}: {}", self.name(), run.status, run.tail(2))) }
+    }
 }
 
 impl std::fmt::Display for Variant {
@@ -59,7 +68,7 @@ pub(super) struct Built {
 /// By its full path: Debian's /usr/bin/llvm-bolt-19 is a wrapper that misses parts.
 const BOLT: &str = "/usr/lib/llvm-19/bin/llvm-bolt";
 
-/// What llvm-bolt's manual and its users recommend. -icf=1 folds functions: `postlink` does not, by default.
+/// What llvm-bolt's manual and its users recommend. -icf=1 folds equal functions, also those whose addresses a program may compare.
 const BOLT_OPTIONS: [&str; 6] = [
     "-reorder-blocks=ext-tsp",
     "-reorder-functions=cdsort",
