@@ -231,7 +231,7 @@ fn scan_all(scanner: &Scanner<'_, '_>, extents: Vec<Extent>, discovered: &Discov
     }
     // Rounds add functions between those of others.
     all.doubts.sort_by_key(|doubt| doubt.from);
-    name_guessed(image, &mut all.extents);
+    name_others(image, &mut all.extents);
     all
 }
 
@@ -290,9 +290,10 @@ fn insert_all<T: Copy>(list: &mut Vec<T>, places: &[usize], new: &[T]) {
     }
 }
 
-/// Functions that a branch revealed may still have a name: a symbol without type.
-fn name_guessed(image: &Image<'_>, extents: &mut [Extent]) {
-    if extents.iter().all(|extent| extent.symbol.is_some() || !extent.guessed) {
+/// Functions that a branch or an FDE revealed may still have a name: a symbol without type. (Parts that are split off
+/// are named after it.)
+fn name_others(image: &Image<'_>, extents: &mut [Extent]) {
+    if extents.iter().all(|extent| extent.symbol.is_some() || extent.stub) {
         return;
     }
     let Some(table) = image.symtab() else { return };
@@ -304,6 +305,7 @@ fn name_guessed(image: &Image<'_>, extents: &mut [Extent]) {
         if let Some(extent) = extents.get_mut(position)
             && extent.start == symbol.value
             && extent.symbol.is_none()
+            && !extent.stub
         {
             extent.symbol = u32::try_from(index).ok();
         }

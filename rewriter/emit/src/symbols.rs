@@ -56,7 +56,7 @@ pub(crate) fn fragment_starts(plan: &Plan, assembled: &Assembled, placement: &Pl
 
 impl Context<'_, '_> {
     /// The symbol as it stands in the output.
-    fn moved(&self, symbol: Symbol, is_function_symbol: bool) -> Symbol {
+    fn moved(&self, symbol: Symbol) -> Symbol {
         let mut new = symbol;
         if !symbol.is_defined() || symbol.section == elf::SHN_XINDEX {
             return new;
@@ -91,7 +91,8 @@ impl Context<'_, '_> {
         {
             new.section = index;
         }
-        if is_function_symbol && symbol.size > 0 {
+        // Of any type: hand-written assembly gives sizes to symbols without one.
+        if symbol.size > 0 {
             new.size = self.new_size(&symbol, new.value);
         }
         new
@@ -196,7 +197,7 @@ fn run(context: &Context<'_, '_>, table: &SymbolTable<'_>, first: usize) -> Run 
             run.kinds.push(None);
             continue;
         }
-        let new = context.moved(symbol, symbol.is_function());
+        let new = context.moved(symbol);
         let is_local = symbol.binding() == elf::STB_LOCAL;
         run.kinds.push(Some(is_local));
         push(if is_local { &mut run.locals } else { &mut run.globals }, &new);
@@ -281,7 +282,7 @@ fn add_fragments(context: &Context<'_, '_>, table: &SymbolTable<'_>, (locals, st
 pub(crate) fn dynsym(context: &Context<'_, '_>, table: &SymbolTable<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(table.len() * 24);
     for symbol in table.iter() {
-        push(&mut out, &context.moved(symbol, symbol.is_function()));
+        push(&mut out, &context.moved(symbol));
     }
     out
 }
