@@ -1,5 +1,7 @@
 //! The front end in one function.
 
+use std::sync::OnceLock;
+
 use postlink_base::{AddressIndex, Id, IndexLists, IndexVec};
 use postlink_image::{EhFrame, Image, Lsda, UnwindError};
 use rayon::prelude::*;
@@ -50,7 +52,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let unwind = eh_frame.as_ref().map_or((0, 0), |eh| (eh.addr, eh.addr + eh.size));
     let inst_starts = CodeSet::new(image.exec_ranges());
     let pads = sorted_pads(&landing_pads);
-    let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts };
+    let scanner = Scanner { image, relocs: &relocs, objects: &discovered.objects, unwind, inst_starts: &inst_starts, got: OnceLock::new() };
     let extents = std::mem::take(&mut discovered.extents);
     let scanned = scan_all(&scanner, extents, &discovered, &pads);
     drop(pads);

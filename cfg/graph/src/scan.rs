@@ -2,6 +2,8 @@
 
 mod walk;
 
+use std::sync::OnceLock;
+
 use postlink_base::ListPlace;
 use postlink_image::Image;
 use postlink_isa::x86_64::Stream;
@@ -65,6 +67,8 @@ pub(crate) struct Scanner<'a, 'd> {
     pub(crate) unwind: (u64, u64),
     /// Where the starts of instructions are noted.
     pub(crate) inst_starts: &'a CodeSet,
+    /// The address of `_GLOBAL_OFFSET_TABLE_`, if a function counts from it in a way in which it matters.
+    pub(crate) got: OnceLock<Option<u64>>,
 }
 
 /// Scans functions one after the other, in address order if that is possible: memory is used again, and relocations are
@@ -85,6 +89,18 @@ pub(crate) struct Reader<'a, 'd> {
 }
 
 impl Scanner<'_, '_> {
+    /// The address that distances from the GOT count from.
+    fn got(&self) -> Option<u64> {
+        let section = |name| self.image.section(name).map(|(_, section)| section.addr);
+        *self.got.get_or_init(|| {
+            let by_symbol = self.image.symtab().and_then(|table| {
+                let symbol = table.iter().find(|symbol| table.name(symbol) == b"_GLOBAL_OFFSET_TABLE_")?;
+                Some(symbol.value)
+            });
+            by_symbol.or_else(|| section(".got.plt")).or_else(|| section(".got"))
+        })
+    }
+
     /// Whether something at `addr` may have another address in the output: code, or unwind records.
     fn is_interesting(&self, addr: u64) -> bool {
         self.image.exec_section_at(addr).is_some() || (addr >= self.unwind.0 && addr < self.unwind.1)

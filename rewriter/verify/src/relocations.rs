@@ -188,7 +188,7 @@ impl StaticRelocations {
                 reloc::R32S => FieldKind::Abs32S,
                 reloc::R64 => FieldKind::Abs64,
                 reloc::GOTPCREL | reloc::GOTPCRELX | reloc::REX_GOTPCRELX => FieldKind::GotLoad,
-                reloc::GOTOFF64 => FieldKind::FromGot64,
+                reloc::GOTOFF64 | reloc::PLTOFF64 => FieldKind::FromGot64,
                 // The GOT itself is no symbol of this file's tables.
                 reloc::GOTPC64 => return self.fields.push(Field::new(addr, FieldKind::FromHere64)),
                 reloc::PC64 => FieldKind::FromHere64,

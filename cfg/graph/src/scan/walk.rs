@@ -411,7 +411,13 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
                 }
             }
             (reloc::GOTOFF64 | reloc::PLTOFF64, Some(8)) => {
-                if image.exec_section_at(nominal).is_some() {
+                // The distance may be that of an entry of the PLT, where another file may replace the symbol.
+                let through_plt = || {
+                    let word = stored(8).and_then(|bytes| bytes.first_chunk::<8>()).map(|bytes| u64::from_le_bytes(*bytes));
+                    let target = scanner.got().zip(word).map(|(got, word)| got.wrapping_add(word));
+                    target.is_some_and(|target| target != nominal && image.exec_section_at(target).is_some())
+                };
+                if image.exec_section_at(nominal).is_some() && !(rela.kind == reloc::PLTOFF64 && through_plt()) {
                     push(nominal, FixupKind::Delta64);
                 }
             }
