@@ -2,6 +2,7 @@
 
 mod boundaries;
 mod gaps;
+mod returns;
 
 use postlink_base::Id;
 use rayon::prelude::*;
@@ -58,6 +59,9 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         pin_range(program, low, high, Reason::AddressArithmetic);
     }
     program.jump_targets = jump_targets;
+    for (id, class) in returns::return_addresses(program, &off_entries) {
+        lower(&mut program.functions[id], class, Reason::ReturnAddress);
+    }
     doubts(program, facts);
     ends(program);
 }

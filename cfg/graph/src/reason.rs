@@ -24,11 +24,12 @@ pub enum Reason {
     AddressArithmetic,
     UserRequest,
     ProofFailed,
+    ReturnAddress,
 }
 
 impl Reason {
     /// All reasons, in code order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SectionStays,
         Self::UnknownIndirectJump,
         Self::InteriorAddressTaken,
@@ -49,6 +50,7 @@ impl Reason {
         Self::AddressArithmetic,
         Self::UserRequest,
         Self::ProofFailed,
+        Self::ReturnAddress,
     ];
 
     /// The stable code.
@@ -74,6 +76,7 @@ impl Reason {
             Self::AddressArithmetic => "CFG018",
             Self::UserRequest => "CFG019",
             Self::ProofFailed => "CFG020",
+            Self::ReturnAddress => "CFG021",
         }
     }
 
@@ -100,6 +103,7 @@ impl Reason {
             Self::AddressArithmetic => "a jump is computed by adding to the address of this code",
             Self::UserRequest => "kept by request",
             Self::ProofFailed => "the proof of its new code failed",
+            Self::ReturnAddress => "what stands behind one of its calls must stay there",
         }
     }
 }

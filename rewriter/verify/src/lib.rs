@@ -19,6 +19,7 @@ mod pointers;
 mod proof;
 mod references;
 mod relocations;
+mod returns;
 mod roots;
 mod run;
 mod symbols;

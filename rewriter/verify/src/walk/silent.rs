@@ -64,6 +64,13 @@ impl Walker<'_, '_, '_> {
         found
     }
 
+    /// The address to which the new call returns that stands for the old one at `call`; none if no call stands there.
+    pub(crate) fn return_of(&mut self, call: u64) -> Option<u64> {
+        let at = self.silent(self.to_new(call)).addr;
+        let decoded = self.eyes.decode(self.cx.new_code.from(at)?, at).ok()?;
+        matches!(decoded.flow, Flow::Call(_) | Flow::IndirectCall).then(|| at.wrapping_add(u64::from(decoded.len)))
+    }
+
     /// Notes that the new instructions of `path` can be executed on the way to old address `next`.
     pub(super) fn keep_glue(&mut self, path: &[(u64, u8)], next: u64, before: u64) {
         for &(new, len) in path {
