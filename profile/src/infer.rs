@@ -8,7 +8,8 @@
 //!    with `d_i = in_i - out_i` of what is recorded at block `i`, conservation reads
 //!    `f_i = f_{i-1} + d_i`, within `f_i >= 0`. One sweep forward makes each `f_i` at least that, one
 //!    sweep backward raises `f_{i-1}` to `f_i - d_i` where it is less, and nothing is left to do:
-//!    fallthroughs only lead forward, so there is no cycle in which counts could grow.
+//!    fallthroughs only lead forward, so there is no cycle in which counts could grow. Behind other exits (or entries) that
+//!    are recorded, a small remainder is no fallthrough but noise: see [`NOISE`].
 //! 2. *The only jump.* The only jump without a record out of a block has what remains of the block's
 //!    count, and likewise the only one into a block. Only a remainder of more than half of the block's
 //!    count is believed: jumps are recorded as a rule, and less is noise, an exception or a call that did
@@ -32,6 +33,11 @@ use crate::attach::{Evidence, FunctionCounts, Incoming, edge_ranges, is_fallthro
 
 /// Rounds of both rules. Each makes progress along a whole row of fallthroughs, so few are needed.
 const MAX_ROUNDS: usize = 8;
+
+/// A remainder of at most this part of a block's count, beside recorded exits or entries, is noise: samples never add up, counters of
+/// several threads lose increments, and some executions end in an exception. Taken for a fallthrough, it would make
+/// code warm that never runs. If it is one, what it leads to has records of its own, and the sweep backward finds it.
+const NOISE: u64 = 16;
 
 /// How well a function's counts add up.
 pub(crate) struct Flow {
@@ -211,7 +217,7 @@ impl<'a> State<'a> {
         for block in 0..self.cfg.blocks.len() {
             if let Some(edge) = self.missing_fallthrough(block) {
                 let others = self.outflow(block).saturating_sub(self.edges[edge]);
-                let rest = self.block(block).saturating_sub(others);
+                let rest = remainder(self.block(block), others);
                 self.replace(edge, self.edges[edge].max(rest));
             }
         }
@@ -220,7 +226,7 @@ impl<'a> State<'a> {
                 let to = self.cfg.edges[edge].to.index();
                 if self.is_entered_by_edges_only(to) {
                     let others = self.inflow(to).saturating_sub(self.edges[edge]);
-                    let rest = self.block(to).saturating_sub(others);
+                    let rest = remainder(self.block(to), others);
                     self.replace(edge, self.edges[edge].max(rest));
                 }
             }
@@ -277,6 +283,12 @@ impl<'a> State<'a> {
         self.known[edge] = true;
         true
     }
+}
+
+/// What is left of a block's count behind `others`, the exits (or entries) that are recorded; see [`NOISE`].
+const fn remainder(count: u64, others: u64) -> u64 {
+    let rest = count.saturating_sub(others);
+    if others > 0 && rest <= count / NOISE { 0 } else { rest }
 }
 
 #[cfg(test)]

@@ -69,6 +69,22 @@ fn a_missing_fallthrough_is_what_remains() {
 }
 
 #[test]
+fn a_small_remainder_is_noise() {
+    let cfg = graph(4, &DIAMOND);
+    // Block 1 is entered 1000 times and left 990 times: nobody was in block 2.
+    let noisy = [(0, 1, 1000), (1, 3, 990)];
+    let (counts, _) = repair(&cfg, &evidence(&cfg, 1010, &noisy));
+    assert_eq!(counts.blocks, [1010, 1000, 0, 990]);
+    // Seldom, but it says so itself.
+    let seldom = [(0, 1, 1000), (1, 3, 990), (2, 3, 12)];
+    let (counts, _) = repair(&cfg, &evidence(&cfg, 1010, &seldom));
+    assert_eq!(counts.blocks, [1010, 1002, 12, 1002]);
+    // What is not small is no noise.
+    let (counts, _) = repair(&cfg, &evidence(&cfg, 1000, &[(0, 1, 1000), (1, 3, 900)]));
+    assert_eq!(counts.blocks, [1000, 1000, 100, 1000]);
+}
+
+#[test]
 fn counts_travel_back_along_rows_to_the_entry() {
     let cfg = graph(5, &[(0, 1), (1, 2), (2, 3), (3, 4)]);
     let mut known = evidence(&cfg, 0, &[]);
