@@ -188,10 +188,10 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
                 let unchanged = if cx.claim.piece(addr).is_same { unchanged(cx, addr, rest) } else { 0 };
                 // Where old code that stayed begins, all of it may be unchanged, be there padding in front of data or not.
                 let room = usize::try_from(cx.claim.piece(addr).end - addr).unwrap_or(usize::MAX);
-                let ends_here = |eyes: &mut Eyes| rest.get(..room).is_some_and(|part| padding(part, eyes, false) == room);
                 let others = |eyes: &mut Eyes| {
-                    let whole = padding(rest, eyes, false);
-                    let whole = if whole > room && ends_here(eyes) { room } else { whole };
+                    // First only up to there: what is behind may be megabytes, and would be looked at again from each such place.
+                    let ends_here = rest.get(..room).is_some_and(|part| padding(part, eyes, false) == room);
+                    let whole = if ends_here { room } else { padding(rest, eyes, false) };
                     whole.max(entry_jump(cx, addr, rest, eyes))
                 };
                 let step = if unchanged < rest.len() { unchanged.max(others(&mut eyes)) } else { unchanged };
