@@ -321,7 +321,9 @@ impl Writer<'_, '_> {
         {
             let new = self.at();
             self.write_exit(exit, old_at, 0);
-            self.piece(behind, 0, new, self.at() - new, false);
+            // It unwinds as the branch does; what stood behind the branch need not be where it goes.
+            let like = if matches!(block.terminator, Terminator::Branch { .. }) { old_at } else { behind };
+            self.piece(like, 0, new, self.at() - new, false);
         }
     }
 

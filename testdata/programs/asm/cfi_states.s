@@ -1,4 +1,5 @@
 # Hand-written unwind rules: remember and restore, rules that differ per block, registers saved late, no frame at all. Every block unwinds.
+# `stale_args`: a size of arguments that only calls look at, so that it differs between the two ways out of a branch.
 #@ exec: -lgcc_s
 #@ pie: -lgcc_s
 #@ so: -lgcc_s
@@ -130,6 +131,50 @@ cfa_expression:
     .cfi_endproc
     .size cfa_expression, . - cfa_expression
 
+    .macro stale_step bit, next
+    testl $\bit, %ebx
+    je \next
+    .cfi_escape 0x2e,0x0
+    call depth_here
+    imull $\bit, %eax
+    addl %eax, %r12d
+    .cfi_escape 0x2e,0x10
+\next:
+    .endm
+
+    .type stale_args, @function
+stale_args:
+    .cfi_startproc
+    pushq %rbx
+    .cfi_def_cfa_offset 16
+    .cfi_offset %rbx, -16
+    pushq %r12
+    .cfi_def_cfa_offset 24
+    .cfi_offset %r12, -24
+    subq $8, %rsp
+    .cfi_def_cfa_offset 32
+    movl %edi, %ebx
+    xorl %r12d, %r12d
+    .cfi_escape 0x2e,0x10
+    stale_step 1, .Lstale_1
+    stale_step 2, .Lstale_2
+    stale_step 4, .Lstale_3
+    stale_step 8, .Lstale_4
+    stale_step 16, .Lstale_5
+    stale_step 32, .Lstale_6
+    stale_step 64, .Lstale_7
+    stale_step 128, .Lstale_8
+    movl %r12d, %eax
+    addq $8, %rsp
+    .cfi_def_cfa_offset 24
+    popq %r12
+    .cfi_def_cfa_offset 16
+    popq %rbx
+    .cfi_def_cfa_offset 8
+    ret
+    .cfi_endproc
+    .size stale_args, . - stale_args
+
     .globl main
     .type main, @function
 main:
@@ -157,6 +202,15 @@ main:
     incl %ebx
     cmpl $2, %ebx
     jne .Lmain_cfa_expression
+    movl $77, %ebx
+.Lmain_stale_args:
+    movl %ebx, %edi
+    call stale_args
+    movl %eax, %edi
+    call show
+    incl %ebx
+    cmpl $80, %ebx
+    jne .Lmain_stale_args
     xorl %eax, %eax
     popq %rbx
     .cfi_adjust_cfa_offset -8

@@ -97,7 +97,8 @@ impl Tool {
             _ => postlink_words(layout),
         };
         line.words.extend(words.iter().map(|&word| word.to_owned()));
-        if layout.order == Order::Profile {
+        // Counts also decide which way out of a branch is a jump of its own: one random order has them as well.
+        if matches!(layout.order, Order::Profile | Order::Random2) {
             let option = if *self == Self::Bolt { "-data" } else { "--profile" };
             line.words.extend([option.to_owned(), profile.into_owned()]);
         }
