@@ -16,6 +16,11 @@ use crate::{EmitError, MovedFragment, MovedFunction, Piece};
 /// its operand in memory.
 const RIGID_ALIGN: u32 = 64;
 
+/// Functions without samples keep their address modulo this. Other input than the training's executes some of them, and their compiler
+/// aligned them and their loops. Packed without gaps, L1I misses on unseen input are 25 % more on perl, 10 % on ripgrep and 9 % on
+/// python (16 bytes: 10 % more on perl than 32; 64: 5 % more on ripgrep). Files are as large: in their old order they leave few gaps.
+const COLD_ALIGN: u32 = 32;
+
 /// New code of every function that is laid out anew, without addresses.
 pub struct Assembled {
     fragments: Vec<Option<Box<[RelaidFragment]>>>,
@@ -94,7 +99,11 @@ pub(crate) fn demands(program: &Program<'_>, plan: &Plan, assembled: &Assembled)
                     let residue = (function.start % u64::from(RIGID_ALIGN)) as u32;
                     return Demand { size, align: RIGID_ALIGN, residue, line_starts: None };
                 }
-                Demand { size, align, residue: 0, line_starts: hot.then(|| LineStarts::of_size(size)) }
+                if !hot {
+                    let align = align.max(COLD_ALIGN);
+                    return Demand { size, align, residue: (function.start % u64::from(align)) as u32, line_starts: None };
+                }
+                Demand { size, align, residue: 0, line_starts: Some(LineStarts::of_size(size)) }
             }
         })
         .collect()
