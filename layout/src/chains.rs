@@ -13,6 +13,9 @@
 //! merge is done, else it is queued again with its new value. A pair is thus evaluated a logarithmic
 //! number of times, whatever the degree. Neighbour lists and arcs are merged small into large.
 //!
+//! Where an [`Objective`] has a bound that is much cheaper than the gain, a pair is queued by its bound at first and evaluated only
+//! when it comes to the head of the queue: most are not before they change again. The merges that are done are the same.
+//!
 //! # Determinism
 //! Neighbours are visited in the order of their ids, and equal gains are taken in the order of the
 //! chains' first nodes.
@@ -121,6 +124,11 @@ pub(crate) trait Objective {
     /// [`GAIN_MIN`]. Must not depend on which of the two is called `a`.
     fn best_merge(&mut self, chains: &Chains, a: u32, b: u32, between: &[u32]) -> Option<Merge>;
 
+    /// [`Objective::best_merge`] of the same chains gains no more than this. `None` if there is no bound that is cheaper.
+    fn gain_most(&mut self, _chains: &Chains, _a: u32, _b: u32, _between: &[u32]) -> Option<f64> {
+        None
+    }
+
     /// The chains `into` and `from` have become one, `into`.
     fn merged(&mut self, _into: u32, _from: u32) {}
 }
@@ -136,6 +144,8 @@ struct Pair {
     merge: Option<Merge>,
     /// The cached merge was evaluated before one of the chains changed.
     stale: bool,
+    /// The gain of the cached merge is only a bound; nothing else of it is known.
+    bound: bool,
 }
 
 /// All chains of a graph.
@@ -195,6 +205,7 @@ impl<'a> Chains<'a> {
                 arcs: smallvec![id],
                 merge: None,
                 stale: false,
+                bound: false,
             });
             this.chains[src as usize].neighbors.insert(dst, pair);
             this.chains[dst as usize].neighbors.insert(src, pair);
@@ -241,10 +252,14 @@ impl<'a> Chains<'a> {
             return;
         }
         for pair in 0..self.pairs.len() {
-            self.evaluate(pair as u32, objective);
+            self.consider(pair as u32, objective);
         }
         while let Some(candidate) = self.queue.pop() {
             let pair = &self.pairs[candidate.id as usize];
+            if pair.bound {
+                self.evaluate(candidate.id, objective);
+                continue;
+            }
             let mut merge = pair.merge;
             if pair.stale {
                 merge = self.best_merge(candidate.id, objective);
@@ -267,6 +282,19 @@ impl<'a> Chains<'a> {
         objective.best_merge(self, a, b, arcs)
     }
 
+    /// Queues the pair by its bound, or evaluates it if there is none.
+    fn consider(&mut self, pair: u32, objective: &mut impl Objective) {
+        let Pair { a, b, ref arcs, .. } = self.pairs[pair as usize];
+        match objective.gain_most(self, a, b, arcs) {
+            None => self.evaluate(pair, objective),
+            Some(gain) if gain > GAIN_MIN => {
+                self.enqueue(pair, Some(Merge { gain, first: a, second: b, join: Join::Append }));
+                self.pairs[pair as usize].bound = true;
+            }
+            Some(_) => self.enqueue(pair, None),
+        }
+    }
+
     fn evaluate(&mut self, pair: u32, objective: &mut impl Objective) {
         let merge = self.best_merge(pair, objective);
         self.enqueue(pair, merge);
@@ -277,6 +305,7 @@ impl<'a> Chains<'a> {
         let entry = &mut self.pairs[pair as usize];
         entry.merge = merge;
         entry.stale = false;
+        entry.bound = false;
         self.requeue(pair);
     }
 
@@ -393,10 +422,11 @@ impl<'a> Chains<'a> {
         };
         let gone = &mut self.pairs[moved as usize];
         let arcs = std::mem::take(&mut gone.arcs);
-        let gone_merge = gone.merge.take();
+        let (gone_merge, gone_bound) = (gone.merge.take(), gone.bound);
         self.queue.remove(moved);
         let entry = &mut self.pairs[present as usize];
         append_smaller(&mut entry.arcs, arcs);
+        entry.bound |= gone_bound;
         // The guess for the joined pair, until it is evaluated: both gains together.
         if let Some(gone_merge) = gone_merge {
             let gain = gone_merge.gain + entry.merge.map_or(0.0, |merge| merge.gain);
@@ -405,7 +435,7 @@ impl<'a> Chains<'a> {
         }
     }
 
-    /// Evaluates the pairs of a chain that has changed, or marks them stale if they are too many.
+    /// Considers the pairs of a chain that has changed again, or marks them stale if they are too many.
     fn refresh(&mut self, chain: u32, objective: &mut impl Objective) {
         let mut pairs = std::mem::take(&mut self.scratch);
         pairs.clear();
@@ -413,7 +443,7 @@ impl<'a> Chains<'a> {
         let eager = pairs.len() <= EAGER_NEIGHBORS_MAX;
         for &pair in &pairs {
             if eager {
-                self.evaluate(pair, objective);
+                self.consider(pair, objective);
             } else {
                 self.pairs[pair as usize].stale = true;
             }

@@ -107,6 +107,12 @@ impl<'a> BlockObjective<'a> {
         self.steps
     }
 
+    /// Whether lukewarm blocks would dilute hot ones; see [`ExtTspParams::density_ratio_max`].
+    fn are_too_different(&self, chains: &Chains<'_>, a: u32, b: u32) -> bool {
+        let (density_a, density_b) = (chains.chain(a).density(), chains.chain(b).density());
+        density_a.max(density_b) > density_a.min(density_b) * self.params.density_ratio_max
+    }
+
     /// The best merge with the roles fixed.
     fn best_with_roles(
         &mut self,
@@ -324,6 +330,38 @@ impl Objective for BlockObjective<'_> {
         self.inside.forget(from);
     }
 
+    /// The between jumps as short as possible, but for those that can fall through: two at the most, one at each end of the
+    /// chain that stays whole; and the best rotation of either chain.
+    fn gain_most(&mut self, chains: &Chains<'_>, a: u32, b: u32, between: &[u32]) -> Option<f64> {
+        self.steps += between.len() as u64;
+        if self.are_too_different(chains, a, b) {
+            return Some(0.0);
+        }
+        let (mut jumps, mut first, mut second) = (0.0, 0.0f64, 0.0f64);
+        for &arc in between {
+            let Arc { src, dst } = chains.arc(arc);
+            let (conditional, count) = (self.units.arc_conditional[arc as usize], self.units.arc_counts[arc as usize]);
+            let short = count * self.params.jump_weight_most(conditional);
+            jumps += short;
+            let (from, to) = (chains.place(src), chains.place(dst));
+            let is_last = from.index as usize + 1 == chains.chain(from.chain).nodes.len();
+            if dst != 0 && (is_last || to.index == 0) {
+                let falls = count * self.params.fallthrough_weight(conditional) - short;
+                second = second.max(falls.min(first));
+                first = first.max(falls);
+            }
+        }
+        let mut rotating = 0.0f64;
+        for chain in [a, b] {
+            let nodes = &chains.chain(chain).nodes;
+            if nodes.len() > 1 && chains.chain(chain).head() != 0 && self.steps <= self.steps_max {
+                rotating = rotating.max(self.inside.of(self.params, self.units, chains, chain).rotate_most());
+            }
+        }
+        // A little more, for the rounding.
+        Some((jumps + first + second + rotating) * (1.0 + 1e-9) + GAIN_MIN)
+    }
+
     fn best_merge(
         &mut self,
         chains: &Chains<'_>,
@@ -333,8 +371,7 @@ impl Objective for BlockObjective<'_> {
     ) -> Option<Merge> {
         self.steps += 1;
         let (chain_a, chain_b) = (chains.chain(a), chains.chain(b));
-        let (density_a, density_b) = (chain_a.density(), chain_b.density());
-        if density_a.max(density_b) > density_a.min(density_b) * self.params.density_ratio_max {
+        if self.are_too_different(chains, a, b) {
             return None;
         }
         let (x, y) = if chain_a.head() <= chain_b.head() {
