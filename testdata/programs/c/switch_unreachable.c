@@ -1,4 +1,5 @@
 // A switch without a default: the table has no guard, holes lead nowhere, perhaps past the end of the function.
+//@ kept: after_holes its entry and the padding in front of it, where holes of the table lead, both count as values
 #include "../program.h"
 #include <stdio.h>
 #include <stdlib.h>

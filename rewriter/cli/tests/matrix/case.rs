@@ -17,6 +17,7 @@
 //! | `skip` | `COMPILER.KIND.LINKER reason`, `*` for any: a combination whose original does not work |
 //! | `stays` | a reason why no function of this program needs to move |
 //! | `whole` | a reason why only layouts that split no function are run |
+//! | `kept` | `FUNCTION reason`: the proof may have this function kept; that of any other is a failure |
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,8 @@ pub(crate) struct Case {
     pub(crate) instrumented: bool,
     pub(crate) stays: bool,
     pub(crate) whole: bool,
+    /// Functions that the proof may have kept.
+    pub(crate) kept: Vec<String>,
     /// Compiler, kind and linker patterns.
     pub(crate) skip: Vec<[String; 3]>,
 }
@@ -131,6 +134,7 @@ pub(crate) fn parse(
         instrumented: false,
         stays: false,
         whole: false,
+        kept: Vec::new(),
         skip: Vec::new(),
     };
     let mut common = default_variant(language);
@@ -162,6 +166,10 @@ pub(crate) fn parse(
             }
             "stays" => case.stays = true,
             "whole" => case.whole = true,
+            "kept" => match value.split_once(' ') {
+                Some((function, _reason)) => case.kept.push(function.to_owned()),
+                None => return Err(format!("`{line}`: not FUNCTION reason")),
+            },
             _ if key == "gcc" || key == "clang" || KINDS.contains(&key) || LINKERS.contains(&key) => {
                 let variant = case.variants.last_mut().unwrap_or(&mut common);
                 variant.extra.entry(key.to_owned()).or_default().extend(words(value));
