@@ -1,5 +1,6 @@
 // Tables of 32-bit differences between code and data, made by the assembler: `.long function - .`.
-//@ kept: down the second word of either table could be one of the other's, by the bytes
+//@ kept: down a word of either table could be one of the other, by the bytes
+//@ kept: flip likewise
 #include "../program.h"
 #include <stdint.h>
 #include <stdio.h>
