@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::bits::AddressSet;
+use crate::code::Piece;
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
 use crate::relocations::places_in_code;
@@ -185,14 +186,15 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
             let mut here = 0usize;
             while let Some(rest) = bytes.get(here..).filter(|rest| !rest.is_empty()) {
                 let addr = from + here as u64;
-                let unchanged = if cx.claim.piece(addr).is_same { unchanged(cx, addr, rest) } else { 0 };
+                let piece = cx.claim.piece(addr);
+                let unchanged = if piece.is_same { unchanged(cx, piece, addr, rest) } else { 0 };
                 // Where old code that stayed begins, all of it may be unchanged, be there padding in front of data or not.
-                let room = usize::try_from(cx.claim.piece(addr).end - addr).unwrap_or(usize::MAX);
+                let room = usize::try_from(piece.end - addr).unwrap_or(usize::MAX);
                 let others = |eyes: &mut Eyes| {
                     // First only up to there: what is behind may be megabytes, and would be looked at again from each such place.
                     let ends_here = rest.get(..room).is_some_and(|part| padding(part, eyes, false) == room);
                     let whole = if ends_here { room } else { padding(rest, eyes, false) };
-                    whole.max(entry_jump(cx, addr, rest, eyes))
+                    whole.max(entry_jump(cx, piece, addr, rest, eyes))
                 };
                 let step = if unchanged < rest.len() { unchanged.max(others(&mut eyes)) } else { unchanged };
                 if step > 0 {
@@ -214,8 +216,7 @@ pub(crate) fn check_residue(cx: &Context<'_, '_>, findings: &mut Findings) {
 
 /// Bytes that are what they were in the old file: padding or data between functions that stayed. All
 /// of it, from what stood before it to what stands behind it.
-fn unchanged(cx: &Context<'_, '_>, addr: u64, bytes: &[u8]) -> usize {
-    let piece = cx.claim.piece(addr);
+fn unchanged(cx: &Context<'_, '_>, piece: Piece, addr: u64, bytes: &[u8]) -> usize {
     let room = usize::try_from(piece.end - addr).unwrap_or(usize::MAX);
     let old = cx.old_code.from(addr).unwrap_or(&[]);
     let len = old.iter().zip(bytes).take(room).take_while(|(a, b)| a == b).count();
@@ -226,10 +227,12 @@ fn unchanged(cx: &Context<'_, '_>, addr: u64, bytes: &[u8]) -> usize {
 }
 
 /// `jmp rel32` at the old entry of a function, to its new place.
-fn entry_jump(cx: &Context<'_, '_>, addr: u64, bytes: &[u8], eyes: &mut Eyes) -> usize {
-    let is_entry = !cx.claim.piece(addr).is_same && cx.functions.entry(addr) == Some(addr);
+fn entry_jump(cx: &Context<'_, '_>, piece: Piece, addr: u64, bytes: &[u8], eyes: &mut Eyes) -> usize {
+    if bytes.first() != Some(&0xe9) || piece.is_same || cx.functions.entry(addr) != Some(addr) {
+        return 0;
+    }
     match eyes.decode(bytes, addr) {
-        Ok(decoded) if is_entry && decoded.len == 5 && decoded.flow == Flow::Jump(cx.claim.to_new(addr)) => 5,
+        Ok(decoded) if decoded.len == 5 && decoded.flow == Flow::Jump(piece.new_of(addr)) => 5,
         _ => 0,
     }
 }
