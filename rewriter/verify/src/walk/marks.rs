@@ -63,10 +63,12 @@ impl Walker<'_, '_, '_> {
     /// the old addresses that it stands between; a consistent program has one row for both.
     pub(super) fn glue(&mut self, new: u64, len: u8, next: u64, before: u64) {
         let cx = self.cx;
-        if !cx.glue_starts.insert(new) && cx.glue_fits.contains(new) {
+        // Counted once, whichever walkers come here: another one may not have found out yet that it fits.
+        let is_first = cx.glue_starts.insert(new);
+        if !is_first && cx.glue_fits.contains(new) {
             return;
         }
-        self.harvest.findings.checked.unwind_rows += 1;
+        self.harvest.findings.checked.unwind_rows += u64::from(is_first);
         // An old instruction that stands where it stood was not added: padding that stayed.
         let stayed = cx.old_code.contains(new)
             && cx.claim.to_new(new) == new
