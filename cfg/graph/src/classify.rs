@@ -2,6 +2,7 @@
 
 mod boundaries;
 mod gaps;
+mod hidden;
 mod returns;
 
 use postlink_base::Id;
@@ -26,6 +27,7 @@ pub(crate) struct Facts<'a, 'd> {
     pub(crate) named_labels: &'a [u64],
     pub(crate) objects: &'a [(u64, u64)],
     pub(crate) doubtful_targets: &'a [u64],
+    pub(crate) text_relocations: &'a [u64],
     pub(crate) doubtful_ranges: &'a [(u64, u64)],
     pub(crate) roots: &'a [FunctionId],
     pub(crate) relocs: &'a CodeRelocs<'d>,
@@ -63,6 +65,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         lower(&mut program.functions[id], class, Reason::ReturnAddress);
     }
     doubts(program, facts);
+    hidden::pin(program);
     ends(program);
 }
 
@@ -342,6 +345,7 @@ fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     for &(low, high) in facts.doubtful_ranges {
         pin_range(program, low, high, Reason::UnexplainedTableEntry);
     }
+    pin_targets(program, facts.text_relocations, Reason::TextRelocation);
 }
 
 /// Functions that run into the next one, and short branches between functions.

@@ -26,6 +26,8 @@ pub(crate) struct DataRefs {
 
 /// Finds all references to code from data. `got_slots` are slots that code reads as the address of a
 /// symbol of this file, `inline_words` absolute words between instructions.
+    /// Places in code that the dynamic linker writes to.
+    pub(crate) text_relocations: Vec<u64>,
 pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]) -> DataRefs {
     let mut found = DataRefs::default();
     // Words that the dynamic linker writes; sorted.
@@ -36,6 +38,7 @@ pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]
     for &addr in inline_words {
         absolute_word(image, addr, Evidence::Reloc, &mut found);
     }
+    found.text_relocations = governed.iter().copied().filter(|&addr| image.exec_section_at(addr).is_some()).collect();
     for &slot in got_slots {
         if governed.binary_search(&slot).is_err() {
             absolute_word(image, slot, Evidence::Reloc, &mut found);

@@ -25,11 +25,15 @@ pub enum Reason {
     UserRequest,
     ProofFailed,
     ReturnAddress,
+    TextRelocation,
+    HiddenDistances,
+    PatchedCode,
+    EndGuessed,
 }
 
 impl Reason {
     /// All reasons, in code order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::SectionStays,
         Self::UnknownIndirectJump,
         Self::InteriorAddressTaken,
@@ -51,6 +55,10 @@ impl Reason {
         Self::UserRequest,
         Self::ProofFailed,
         Self::ReturnAddress,
+        Self::TextRelocation,
+        Self::HiddenDistances,
+        Self::PatchedCode,
+        Self::EndGuessed,
     ];
 
     /// The stable code.
@@ -77,6 +85,10 @@ impl Reason {
             Self::UserRequest => "CFG019",
             Self::ProofFailed => "CFG020",
             Self::ReturnAddress => "CFG021",
+            Self::TextRelocation => "CFG022",
+            Self::HiddenDistances => "CFG023",
+            Self::PatchedCode => "CFG024",
+            Self::EndGuessed => "CFG025",
         }
     }
 
@@ -104,6 +116,10 @@ impl Reason {
             Self::UserRequest => "kept by request",
             Self::ProofFailed => "the proof of its new code failed",
             Self::ReturnAddress => "what stands behind one of its calls must stay there",
+            Self::TextRelocation => "the dynamic linker writes into its instructions",
+            Self::HiddenDistances => "a table holds distances into it that no relocation tells of",
+            Self::PatchedCode => "the program writes over its instructions",
+            Self::EndGuessed => "code stands behind a trap in it, and nothing says where it ends",
         }
     }
 }

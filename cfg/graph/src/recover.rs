@@ -128,6 +128,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
             named_labels: &discovered.labels,
             objects: &discovered.objects,
             doubtful_targets: &data.doubtful_targets,
+            text_relocations: &data.text_relocations,
             doubtful_ranges: &found.doubtful,
             roots: &roots,
             relocs: &relocs,

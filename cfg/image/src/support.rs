@@ -1,7 +1,9 @@
 //! Which files postlink rewrites at all.
 
+use memchr::memmem;
+
 use crate::consts::elf;
-use crate::Image;
+use crate::{Image, SymbolTable};
 
 /// Why a well-formed file is refused, and what its owner can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,9 @@ pub enum Unsupported {
         /// The section that says so.
         section: &'static str,
     },
+    /// The Glasgow Haskell Compiler's output.
+    #[error("the file has code of GHC (Haskell), which keeps tables of its runtime system between the instructions and finds them by their distance")]
+    Ghc,
 }
 
 impl Unsupported {
@@ -50,6 +55,7 @@ impl Unsupported {
                 "relink with -Wl,--emit-relocs (short -Wl,-q; for cargo: RUSTFLAGS=\"-C link-arg=-Wl,-q\", no strip)"
             }
             Self::Rewritten { .. } => "give the file as the linker wrote it",
+            Self::Ghc => "Haskell programs cannot be rewritten; libraries in C that they load can",
         }
     }
 }
@@ -83,5 +89,16 @@ pub fn check_supported(image: &Image<'_>) -> Result<(), Unsupported> {
     if !image.static_relocations().any(|(_, target)| describes_code(target)) {
         return Err(Unsupported::NoRelocations);
     }
+    if image.symtab().is_some_and(|table| has_ghc_code(&table)) {
+        return Err(Unsupported::Ghc);
+    }
     Ok(())
+}
+
+/// Whether the file refers to what GHC's runtime system pushes in front of every suspended computation, be it in a
+/// library.
+fn has_ghc_code(table: &SymbolTable<'_>) -> bool {
+    const NAME: &[u8] = b"stg_upd_frame_info";
+    memmem::find(table.strings(), NAME).is_some()
+        && table.iter().any(|symbol| table.name(&symbol) == NAME)
 }

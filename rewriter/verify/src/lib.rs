@@ -15,6 +15,7 @@ mod fixed;
 mod folds;
 mod gaps;
 mod got;
+mod hidden;
 mod pointers;
 mod proof;
 mod references;

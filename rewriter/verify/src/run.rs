@@ -16,7 +16,7 @@ use crate::relocations::StaticRelocations;
 use crate::unwind::{Frames, UnwindTables};
 use crate::walk::{Context, Harvest, Walker};
 use crate::folds::{self, Folds};
-use crate::{file, gaps, pointers, returns, roots, symbols, tables, unwind};
+use crate::{file, gaps, hidden, pointers, returns, roots, symbols, tables, unwind};
 
 /// What to check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,6 +172,7 @@ fn examine(
     dynamic.check(old, new, &cx.references, &mut findings);
     pointers::check_tags(old, new, &cx.references, &mut findings);
     returns::check(&cx, pointers, &mut findings);
+    hidden::check(&cx, &mut findings);
     drop(span);
     let span = trace_span!("gaps").entered();
     let (unmapped, landed) = rayon::join(

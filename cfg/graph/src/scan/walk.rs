@@ -405,9 +405,9 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             (reloc::R64, Some(8)) => {
                 let Some(bytes) = stored(8).and_then(|bytes| bytes.first_chunk::<8>()) else { return };
                 let word = u64::from_le_bytes(*bytes);
-                let target = if word == 0 { nominal } else { word };
-                if scanner.is_interesting(target) {
-                    push(target, FixupKind::Delta64);
+                // 0 is what the dynamic linker writes over: its own tables say where that leads.
+                if word != 0 && scanner.is_interesting(word) {
+                    push(word, FixupKind::Delta64);
                 }
             }
             (reloc::GOTOFF64 | reloc::PLTOFF64, Some(8)) => {

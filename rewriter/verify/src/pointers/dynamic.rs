@@ -1,6 +1,6 @@
 //! Dynamic relocations.
 
-use postlink_image::{Image, RelaTable, Symbol, SymbolTable, reloc};
+use postlink_image::{Image, RelaTable, Symbol, SymbolTable, elf, relr_addresses, reloc};
 
 use crate::proof::{Findings, Obligation};
 use crate::references::{References, counterpart};
@@ -11,6 +11,8 @@ pub(crate) struct DynamicRelocations {
     overwritten: Vec<u64>,
     /// Section indexes of the tables.
     tables: Vec<usize>,
+    /// Fields in code that a relocation of any kind writes: address and size.
+    in_code: Vec<(u64, u64)>,
 }
 
 impl DynamicRelocations {
@@ -19,7 +21,13 @@ impl DynamicRelocations {
         let mut overwritten: Vec<u64> =
             tables.iter().flat_map(|&table| old.rela_table(table).iter().map(|relocation| relocation.offset)).collect();
         overwritten.sort_unstable();
-        Self { overwritten, tables }
+        let relr = old.sections().iter().filter(|section| section.is_alloc() && section.kind == elf::SHT_RELR);
+        let compact = relr.flat_map(|section| relr_addresses(old.section_data(section)));
+        let entries = tables.iter().flat_map(|&table| old.rela_table(table).iter());
+        let fields = entries.map(|entry| (entry.offset, if is_short(entry.kind) { 4 } else { 8 }));
+        let is_code = |field: &(u64, u64)| old.exec_section_at(field.0).is_some();
+        let in_code = fields.chain(compact.map(|addr| (addr, 8))).filter(is_code).collect();
+        Self { overwritten, tables, in_code }
     }
 
     /// Whether a RELA relocation overwrites the word at `addr`.
@@ -69,6 +77,19 @@ impl DynamicRelocations {
             }
             self.check_table(old, before, after, references, findings);
         }
+        self.check_code(references, findings);
+    }
+
+    /// The tables name places in code by the old addresses, which must hold the old fields then.
+    fn check_code(&self, references: &References<'_, '_>, findings: &mut Findings) {
+        for &(addr, width) in &self.in_code {
+            findings.checked.pointers += 1;
+            if let Some(moved) = (addr..addr.saturating_add(width)).find(|&at| references.expected(at) != at) {
+                let addrs = (Some(moved), Some(references.expected(moved)));
+                let texts = (format!("relocation at {addr:#x}"), String::new());
+                findings.fail(Obligation::Pointers, "text-relocation", addrs, texts, "the dynamic linker writes into code that moved");
+            }
+        }
     }
 
     fn check_table(
@@ -107,6 +128,11 @@ impl DynamicRelocations {
 /// Relocations whose addend is an address.
 const fn is_relative(kind: u32) -> bool {
     matches!(kind, reloc::RELATIVE | reloc::IRELATIVE | reloc::RELATIVE64)
+}
+
+/// Relocations of four bytes.
+const fn is_short(kind: u32) -> bool {
+    matches!(kind, reloc::PC32 | reloc::PLT32 | reloc::R32 | reloc::R32S)
 }
 
 /// A symbol plus an addend may designate the inside of a function that moved in pieces.

@@ -1,0 +1,107 @@
+//! Code that must stay: a table leads into it by distances without relocation, the program or the dynamic linker writes into it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "mutations/pairs.rs"]
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod pairs;
+
+use std::path::Path;
+use std::process::Command;
+
+use postlink_image::{Image, reloc};
+use postlink_verify::{CheckOptions, Proof, check, read_map};
+
+/// Names that mean nothing, one letter away from those that do.
+const SOURCE: &str = r#"
+#include <stdio.h>
+__attribute__((noinline)) int first(int x) { if (x > 3) { puts("great"); return x * 3; } return x + 1; }
+__attribute__((noinline)) int second(int x) { while (x > 100) x -= x / 3; return x; }
+int (*volatile pointer)(int) = second;
+asm(".section .llvm_stackmapz, \"aw\"\n.quad first, 4\n.text\n");
+asm(".section __rseq_ct, \"aw\"\n.quad second, 4\n.text\n");
+asm(".section xray_instr_mat, \"aw\"\n.quad first - ., second - .\n.text\n");
+asm(".globl xuntime.pclntab, xuntime.text, xuntime.etext, stg_upd_frame_inf0\n"
+    "xuntime.pclntab = pointer\nxuntime.text = first\nxuntime.etext = second\nstg_upd_frame_inf0 = pointer\n");
+int main(int argc, char **argv) { printf("%d %d\n", first(argc), pointer(argc)); return 0; }
+"#;
+
+struct Files {
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+fn files(folder: &Path) -> Files {
+    let postlink = pairs::find_postlink().unwrap();
+    assert!(postlink.exists(), "build the postlink binary first");
+    let [source, old, new] = ["p.c", "old", "new"].map(|name| folder.join(name));
+    std::fs::write(&source, SOURCE).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O2", "-fno-toplevel-reorder", "-fPIE", "-pie", "-Wl,-q", "-o"]).arg(&old).arg(&source);
+    assert!(gcc.status().unwrap().success());
+    let mut optimize = Command::new(postlink);
+    optimize.arg("optimize").arg(&old).arg("-o").arg(&new);
+    optimize.args(["--function-order", "reverse", "--block-order", "reverse", "--split", "all"]);
+    assert!(optimize.output().unwrap().status.success());
+    Files { old: std::fs::read(old).unwrap(), new: std::fs::read(new).unwrap() }
+}
+
+/// Replaces all names `from` by `to`, which is as long.
+fn rename(file: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let mut file = file.to_vec();
+    let places: Vec<usize> = file.windows(from.len()).enumerate().filter(|(_, bytes)| *bytes == from.as_bytes()).map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "{from}");
+    for at in places {
+        file[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    file
+}
+
+fn proof(old: &[u8], new: &[u8]) -> Proof {
+    let (old, new) = (Image::parse(old).unwrap(), Image::parse(new).unwrap());
+    let map = read_map(&new).unwrap().unwrap();
+    check(&old, &new, &map, &CheckOptions::default())
+}
+
+fn violates(proof: &Proof, rule: &str) -> bool {
+    proof.violations.iter().any(|violation| violation.rule == rule)
+}
+
+#[test]
+fn code_with_hidden_distances_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(folder.path());
+    assert!(proof(&files.old, &files.new).is_proven());
+    let names = [
+        ("xuntime.pclntab", "runtime.pclntab"),
+        ("stg_upd_frame_inf0", "stg_upd_frame_info"),
+        (".llvm_stackmapz", ".llvm_stackmaps"),
+        ("__rseq_ct", "__rseq_cs"),
+        ("xray_instr_mat", "xray_instr_map"),
+    ];
+    for (from, to) in names {
+        let (old, new) = (rename(&files.old, from, to), rename(&files.new, from, to));
+        assert!(violates(&proof(&old, &new), "hidden-distance"), "{to}");
+        // Nothing moved: nothing to say.
+        let same = check(&Image::parse(&old).unwrap(), &Image::parse(&old).unwrap(), &postlink_base::AddressMap::default(), &CheckOptions::default());
+        assert!(same.is_proven(), "{to}: {:#?}", same.violations);
+    }
+}
+
+#[test]
+fn code_that_the_dynamic_linker_writes_to_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let Files { mut old, mut new } = files(folder.path());
+    let first = {
+        let image = Image::parse(&old).unwrap();
+        let table = image.symtab().unwrap();
+        table.iter().find(|symbol| table.name(symbol) == b"first").unwrap().value
+    };
+    for file in [&mut old, &mut new] {
+        let image = Image::parse(file).unwrap();
+        let section = image.section(".rela.dyn").unwrap();
+        let entry = image.rela_table(section.0).iter().position(|entry| entry.kind == reloc::RELATIVE).unwrap();
+        let at = usize::try_from(section.1.offset).unwrap() + entry * 24;
+        file[at..at + 8].copy_from_slice(&(first + 2).to_le_bytes());
+    }
+    assert!(violates(&proof(&old, &new), "text-relocation"));
+}
