@@ -111,6 +111,13 @@ impl<'d> CodeRelocs<'d> {
         })
     }
 
+    /// What fields that hold distances from the GOT lead to, and where they stand.
+    pub(crate) fn from_got(&self) -> Vec<(u64, u64)> {
+        let all = self.sections.iter().flat_map(|section| (0..section.2.len()).filter_map(|index| section.2.get(index)));
+        let distances = all.filter(|rela| rela.kind == reloc::GOTOFF64);
+        distances.filter_map(|rela| Some((self.symbol_value(&rela)?.wrapping_add_signed(rela.addend), rela.offset))).collect()
+    }
+
     /// The value of a relocation's symbol, if it is defined at an address of this file.
     pub(crate) fn symbol_value(&self, rela: &Rela) -> Option<u64> {
         symbol_value(self.symbols.as_ref()?, rela)

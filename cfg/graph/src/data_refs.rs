@@ -6,39 +6,43 @@ use rayon::prelude::*;
 use crate::code_relocs::is_irrelevant;
 use crate::{DataRef, DataRefKind, Evidence};
 
-/// A 4-byte word with a PC-relative relocation against code.
+/// A word with a PC-relative relocation against code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pc32Word {
+pub(crate) struct PcWord {
     pub(crate) addr: u64,
     /// The word's content.
     pub(crate) value: i32,
+    /// Its size in bytes: 4 or 8.
+    pub(crate) width: u8,
 }
+
+const _: () = assert!(size_of::<PcWord>() == 16, "there are a million of them");
 
 /// Everything that data says about code, before jump tables are told apart.
 #[derive(Default)]
 pub(crate) struct DataRefs {
     pub(crate) refs: Vec<DataRef>,
     /// Sorted by address.
-    pub(crate) pc32: Vec<Pc32Word>,
+    pub(crate) pc_words: Vec<PcWord>,
     /// Code addresses that something may refer to in a way that is not understood.
     pub(crate) doubtful_targets: Vec<u64>,
+    /// Places in code that the dynamic linker writes to.
+    pub(crate) text_relocations: Vec<u64>,
 }
 
 /// Finds all references to code from data. `got_slots` are slots that code reads as the address of a
 /// symbol of this file, `inline_words` absolute words between instructions.
-    /// Places in code that the dynamic linker writes to.
-    pub(crate) text_relocations: Vec<u64>,
 pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]) -> DataRefs {
     let mut found = DataRefs::default();
     // Words that the dynamic linker writes; sorted.
     let mut governed = dynamic(image, &mut found);
     governed.sort_unstable();
     governed.dedup();
+    found.text_relocations = governed.iter().copied().filter(|&addr| image.exec_section_at(addr).is_some()).collect();
     static_relocations(image, &governed, &mut found);
     for &addr in inline_words {
         absolute_word(image, addr, Evidence::Reloc, &mut found);
     }
-    found.text_relocations = governed.iter().copied().filter(|&addr| image.exec_section_at(addr).is_some()).collect();
     for &slot in got_slots {
         if governed.binary_search(&slot).is_err() {
             absolute_word(image, slot, Evidence::Reloc, &mut found);
@@ -59,8 +63,8 @@ pub(crate) fn collect(image: &Image<'_>, got_slots: &[u64], inline_words: &[u64]
     // Few sorted runs, which this sort finds.
     found.refs.sort_by_key(|data_ref| (data_ref.file_offset, data_ref.kind, data_ref.evidence));
     found.refs.dedup_by_key(|data_ref| data_ref.file_offset);
-    found.pc32.sort();
-    found.pc32.dedup_by_key(|word| word.addr);
+    found.pc_words.sort();
+    found.pc_words.dedup_by_key(|word| word.addr);
     unexplained_got_words(image, &governed, &mut found);
     found
 }
@@ -154,10 +158,10 @@ fn static_relocations(image: &Image<'_>, governed: &[u64], found: &mut DataRefs)
             })
             .collect();
         found.refs.reserve_exact(parts.iter().map(|part| part.refs.len()).sum());
-        found.pc32.reserve_exact(parts.iter().map(|part| part.pc32.len()).sum());
+        found.pc_words.reserve_exact(parts.iter().map(|part| part.pc_words.len()).sum());
         for part in parts {
             found.refs.extend(part.refs);
-            found.pc32.extend(part.pc32);
+            found.pc_words.extend(part.pc_words);
             found.doubtful_targets.extend(part.doubtful_targets);
         }
     }
@@ -206,12 +210,18 @@ fn relocations(
                 let relative = rela.offset.wrapping_add_signed(i64::from(value));
                 let at_code = |addr: u64| image.exec_section_at(addr).is_some();
                 if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
-                    found.pc32.push(Pc32Word { addr: rela.offset, value });
+                    found.pc_words.push(PcWord { addr: rela.offset, value, width: 4 });
                 }
             }
             reloc::PC64 => {
-                if let Some(word) = read_u64(image, rela.offset) {
-                    push(rela.offset.wrapping_add(word), DataRefKind::Pc64);
+                let Some(word) = read_u64(image, rela.offset) else { continue };
+                let relative = rela.offset.wrapping_add(word);
+                let at_code = |addr: u64| image.exec_section_at(addr).is_some();
+                if at_code(relative) || at_code(nominal) || (symbol.is_defined() && at_code(symbol.value)) {
+                    match i32::try_from(word.cast_signed()) {
+                        Ok(value) => found.pc_words.push(PcWord { addr: rela.offset, value, width: 8 }),
+                        Err(_) => found.doubtful_targets.extend([relative, nominal]),
+                    }
                 }
             }
             reloc::GOTOFF64 | reloc::PLTOFF64 => push(nominal, DataRefKind::Delta64),

@@ -36,7 +36,10 @@ pub(crate) struct Discovered {
 /// Whether functions of that section may move inside it. Others may be bounded by symbols that the
 /// program observes (`__start_NAME`), or are the linker's own stubs.
 fn is_movable(name: &[u8]) -> bool {
-    name == b".text" || name.starts_with(b".text.")
+    [b".text".as_slice(), b".ltext"].iter().any(|text| {
+        // `.ltext`: clang's code in the large code model.
+        name.strip_prefix(*text).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+    })
 }
 
 /// Sections that are the linker's or the C library's glue: one stub each, never split into functions.

@@ -196,6 +196,7 @@ pub fn references(program: &Program<'_>, filter: Option<FunctionId>) -> String {
             DataRefKind::Pc64 => "pc64".to_owned(),
             DataRefKind::Delta64 => "delta64".to_owned(),
             DataRefKind::Table32 => format!("table32@{:#x}", data_ref.table_base()),
+            DataRefKind::Table64 => format!("table64@{:#x}", data_ref.table_base()),
         };
         let _ = writeln!(out, "{from} {kind} {} {}", place(program, data_ref.target), data_ref.evidence.name());
     }

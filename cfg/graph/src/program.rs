@@ -185,6 +185,8 @@ pub enum DataRefKind {
     Pc64,
     /// 4-byte distance from the start of a table.
     Table32,
+    /// 8-byte distance from the start of a table.
+    Table64,
     /// 8-byte distance from the GOT or another fixed base: changes by as much as its target.
     Delta64,
 }
@@ -209,7 +211,7 @@ pub struct DataRef {
 const _: () = assert!(size_of::<DataRef>() == 32, "there are a million of them");
 
 impl DataRef {
-    /// Start of the table that the word is an entry of, if it is one ([`DataRefKind::Table32`]).
+    /// Start of the table that the word is an entry of, if it is one ([`DataRefKind::Table32`], [`DataRefKind::Table64`]).
     pub const fn table_base(&self) -> u64 {
         self.addr.wrapping_sub(self.in_table as u64)
     }
@@ -222,7 +224,7 @@ pub struct JumpTable {
     pub base: u64,
     /// Number of entries.
     pub entries: u32,
-    /// Bytes per entry: 4 (table-relative) or 8 (absolute).
+    /// Bytes per entry: 4 (table-relative) or 8 (absolute; table-relative in gcc's large code model).
     pub entry_size: u8,
     /// The function whose code reads it.
     pub owner: FunctionId,

@@ -94,6 +94,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let is_padding = |addr: u64| program.padding_at(addr).is_some();
     // Words were found by their place in the file, so there is one.
     let offset_of = |addr: u64| image.offset_of(addr).unwrap_or(0);
+    let from_got = || relocs.from_got();
     let context = tables::Context {
         functions: program.functions.as_slice(),
         function_index: &program.function_index,
@@ -102,10 +103,11 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
         roots: &roots,
         is_code: &is_code,
         is_padding: &is_padding,
+        from_got: &from_got,
         offset_of: &offset_of,
     };
-    let found = tables::find(&context, &data.pc32);
-    drop(data.pc32);
+    let found = tables::find(&context, &data.pc_words);
+    drop(data.pc_words);
     program.tables = found.tables;
     program.tables.extend(tables::absolute_tables(&program));
     program.tables.sort_unstable_by_key(|table| table.base);

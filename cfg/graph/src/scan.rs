@@ -126,7 +126,9 @@ impl<'a, 'd> Reader<'a, 'd> {
         let before = self.found.lens();
         let mut walk = Walk::new(self, bytes, start, end);
         walk.linear();
-        if walk.scan.rigid.is_some() || walk.has_object() {
+        // A field that only moves with the whole is no sign of data.
+        let is_odd = walk.scan.rigid.is_some_and(|reason| reason != Reason::PositionDependentField);
+        if is_odd || walk.has_object() {
             let first = walk.scan.rigid;
             self.found.truncate(before);
             walk = Walk::new(self, bytes, start, end);

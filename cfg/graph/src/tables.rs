@@ -1,7 +1,7 @@
 //! Jump tables: which words of data belong to which, and where their entries lead.
 //!
-//! A position-independent table holds 4-byte distances from its own start, so an entry's target is
-//! known only with the start. Every start is the operand of some `lea`; a table reaches from there to
+//! A position-independent table holds distances from its own start, of 4 bytes (8 in gcc's large code
+//! model), so an entry's target is known only with the start. Every start is the operand of some `lea`, or 8-byte distance from the GOT; a table reaches from there to
 //! the next start, or to the first word that does not lead where a jump table of that function may:
 //! to an instruction of the function, of its parent or `.cold` part, to padding between functions (an
 //! entry that is never taken), or to a function's entry (tables of relative function pointers).
@@ -13,7 +13,7 @@ use postlink_base::{AddressIndex, Id, IndexLists};
 use rayon::prelude::*;
 
 use crate::bits::CodeSet;
-use crate::data_refs::Pc32Word;
+use crate::data_refs::PcWord;
 use crate::program::{FunctionIndex, place_of};
 use crate::{DataRef, DataRefKind, Evidence, Fixup, FixupKind, Function, FunctionId, JumpTable, Program};
 
@@ -38,6 +38,9 @@ pub(crate) struct Context<'a> {
     /// The topmost parent of each function.
     pub(crate) roots: &'a [FunctionId],
     pub(crate) is_code: &'a (dyn Fn(u64) -> bool + Sync),
+    /// Addresses that the code takes by their distance from the GOT, and the places in code that do. Asked for if there are
+    /// tables of the large code model.
+    pub(crate) from_got: &'a (dyn Fn() -> Vec<(u64, u64)> + Sync),
     /// Where in the file the word at an address is that data has.
     pub(crate) offset_of: &'a (dyn Fn(u64) -> u64 + Sync),
     /// Whether an address lies in padding between functions.
@@ -80,7 +83,7 @@ struct Claim {
     dead: Vec<bool>,
 }
 
-pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
+pub(crate) fn find(context: &Context<'_>, words: &[PcWord]) -> Tables {
     let word_index = AddressIndex::new(words, |word| word.addr);
     let bases = bases(context, words, &word_index);
     let groups: Vec<&[(u64, FunctionId)]> = bases.chunk_by(|a, b| a.0 == b.0).collect();
@@ -95,19 +98,20 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
         .collect();
     let mut found = Tables { tables: Vec::new(), refs: Vec::new(), doubtful: Vec::new(), dead_entries: Vec::new() };
     let mut claimed = vec![false; words.len()];
-    let entry = |word: &Pc32Word, base: u64| DataRef {
+    let entry = |word: &PcWord, base: u64| DataRef {
         file_offset: (context.offset_of)(word.addr),
         addr: word.addr,
         target: base.wrapping_add_signed(i64::from(word.value)),
         in_table: (word.addr - base) as u32,
-        kind: DataRefKind::Table32,
+        kind: if word.width == 8 { DataRefKind::Table64 } else { DataRefKind::Table32 },
         evidence: Evidence::Table,
     };
-    let mut live: Vec<(&Pc32Word, u64)> = Vec::with_capacity(claims.iter().map(|claim| claim.words.len()).sum());
+    let mut live: Vec<(&PcWord, u64)> = Vec::with_capacity(claims.iter().map(|claim| claim.words.len()).sum());
     for claim in claims {
         let base = claim.base;
         let entries = u32::try_from(claim.words.len()).unwrap_or(u32::MAX);
-        found.tables.push(JumpTable { base, entries, entry_size: 4, owner: claim.owner });
+        let entry_size = words.get(claim.words.start).map_or(4, |word| word.width);
+        found.tables.push(JumpTable { base, entries, entry_size, owner: claim.owner });
         claimed.get_mut(claim.words.clone()).into_iter().for_each(|flags| flags.fill(true));
         for (word, dead) in words.get(claim.words).into_iter().flatten().zip(claim.dead) {
             if dead { found.dead_entries.push(entry(word, base)) } else { live.push((word, base)) }
@@ -122,17 +126,19 @@ pub(crate) fn find(context: &Context<'_>, words: &[Pc32Word]) -> Tables {
 /// Reads the table at the common address of `group`, which ends at `limit` at the latest.
 fn claim(
     context: &Context<'_>,
-    words: &[Pc32Word],
+    words: &[PcWord],
     word_index: &AddressIndex,
     group: &[(u64, FunctionId)],
     limit: u64,
 ) -> Option<Claim> {
     let &(base, owner) = group.first()?;
     let first = word_index.last_upto(words, |word| word.addr, base)?;
+    let width = words.get(first)?.width;
     let mut dead = Vec::new();
     for word in words.get(first..)? {
         let entries = dead.len() as u64;
-        if word.addr != base + entries * 4 || word.addr >= limit || entries >= MAX_ENTRIES {
+        let is_next = word.width == width && word.addr == base + entries * u64::from(width);
+        if !is_next || word.addr >= limit || entries >= MAX_ENTRIES {
             break;
         }
         let target = base.wrapping_add_signed(i64::from(word.value));
@@ -144,8 +150,8 @@ fn claim(
     (!dead.is_empty()).then(|| Claim { base, owner, words: first..first + dead.len(), dead })
 }
 
-/// Addresses that a `lea` takes and that hold a PC-relative word, with the functions that do.
-fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -> Vec<(u64, FunctionId)> {
+/// Addresses that code takes and that hold a PC-relative word, with the functions that do.
+fn bases(context: &Context<'_>, words: &[PcWord], word_index: &AddressIndex) -> Vec<(u64, FunctionId)> {
     let holds_word = |addr: u64| {
         let last = word_index.last_upto(words, |word| word.addr, addr).and_then(|index| words.get(index));
         last.is_some_and(|word| word.addr == addr)
@@ -158,6 +164,10 @@ fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -
             taken.map(move |fixup| (fixup.target, FunctionId::from_index(index)))
         })
         .collect();
+    if words.iter().any(|word| word.width == 8) {
+        let taken = (context.from_got)().into_iter().filter(|&(base, _)| holds_word(base));
+        bases.extend(taken.filter_map(|(base, place)| Some((base, place_of(context.functions, context.function_index, place)?.0))));
+    }
     bases.par_sort_unstable();
     bases.dedup();
     bases
@@ -169,8 +179,8 @@ fn bases(context: &Context<'_>, words: &[Pc32Word], word_index: &AddressIndex) -
 /// A run of adjacent words is one or the other as a whole. Where both readings make sense, neither is
 /// trusted: a table of functions relative to its start looks like one of pointers relative to
 /// themselves if the functions happen to stand four bytes apart.
-fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found: &mut Tables) {
-    let free: Vec<Pc32Word> =
+fn unclaimed(context: &Context<'_>, words: &[PcWord], claimed: &[bool], found: &mut Tables) {
+    let free: Vec<PcWord> =
         words.iter().zip(claimed).filter(|(_, claimed)| !**claimed).map(|(word, _)| *word).collect();
     let is_entry = |target: u64| {
         place_of(context.functions, context.function_index, target).is_some_and(|(_, is_entry)| is_entry)
@@ -180,7 +190,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
         let mut index = words.partition_point(|word| word.addr < addr);
         let mut start = addr;
         while let Some(before) = index.checked_sub(1).and_then(|index| words.get(index)) {
-            if before.addr + 4 != start {
+            if before.addr + u64::from(before.width) != start {
                 break;
             }
             start = before.addr;
@@ -188,10 +198,10 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
         }
         start
     };
-    for run in free.chunk_by(|a, b| a.addr + 4 == b.addr) {
+    for run in free.chunk_by(|a, b| a.width == b.width && a.addr + u64::from(a.width) == b.addr) {
         let Some(first) = run.first() else { continue };
-        let to_itself = |word: &Pc32Word| word.addr.wrapping_add_signed(i64::from(word.value));
-        let to_first = |word: &Pc32Word| first.addr.wrapping_add_signed(i64::from(word.value));
+        let to_itself = |word: &PcWord| word.addr.wrapping_add_signed(i64::from(word.value));
+        let to_first = |word: &PcWord| first.addr.wrapping_add_signed(i64::from(word.value));
         let self_relative = run.iter().all(|word| is_entry(to_itself(word)));
         let table_relative = run.len() > 1 && run.iter().all(|word| is_entry(to_first(word)));
         if self_relative && !table_relative {
@@ -200,7 +210,7 @@ fn unclaimed(context: &Context<'_>, words: &[Pc32Word], claimed: &[bool], found:
                 addr: word.addr,
                 target: to_itself(word),
                 in_table: 0,
-                kind: DataRefKind::Pc32,
+                kind: if word.width == 8 { DataRefKind::Pc64 } else { DataRefKind::Pc32 },
                 evidence: Evidence::Reloc,
             }));
             continue;

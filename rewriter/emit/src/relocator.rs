@@ -87,8 +87,9 @@ impl Relocator<'_> {
             }
             DataRefKind::Pc32 => write_i32(file, offset, target.wrapping_sub(data_ref.addr).cast_signed()),
             DataRefKind::Table32 => write_i32(file, offset, target.wrapping_sub(data_ref.table_base()).cast_signed()),
-            DataRefKind::Pc64 => {
-                let distance = target.wrapping_sub(data_ref.addr);
+            DataRefKind::Pc64 | DataRefKind::Table64 => {
+                // `in_table` is 0 for a distance from the word itself.
+                let distance = target.wrapping_sub(data_ref.table_base());
                 file.get_mut(offset..offset + 8)?.copy_from_slice(&distance.to_le_bytes());
                 Some(())
             }

@@ -171,7 +171,7 @@ where
         .program
         .data_refs
         .iter()
-        .filter(|word| matches!(word.kind, DataRefKind::Table32 | DataRefKind::Pc32))
+        .filter(|word| matches!(word.kind, DataRefKind::Table32 | DataRefKind::Pc32 | DataRefKind::Table64 | DataRefKind::Pc64))
         .map(|word| (word.addr, word.target))
         .collect();
     table_words.sort_unstable();

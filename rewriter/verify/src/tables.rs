@@ -2,7 +2,7 @@
 //!
 //! A table of absolute addresses is made of ordinary pointers (P2). What remains are the tables of
 //! position-independent code: entry `i` is `target - base`, and the code computes `base + entry`
-//! with a base that it takes with `lea`. A relocation against such an entry says that it is a
+//! with a base that it takes with `lea` (or by its distance from the GOT). A relocation against such an entry says that it is a
 //! distance; only the code says from where. So the base of an entry is the nearest address at or
 //! before it that visited code takes, with nothing but distances in between. A distance that counts
 //! from its own place (`.long target - .`) is told apart by where it leads.

@@ -8,6 +8,9 @@ use super::{Found, Reader, Scan, Scanner, possible_targets};
 use crate::code_relocs::is_irrelevant;
 use crate::{Evidence, Fixup, FixupKind, Reason};
 
+/// Where the distance stands in `lea` with a REX prefix.
+const LEA_FIELD: u32 = 3;
+
 pub(super) struct Walk<'r, 'a, 'd> {
     scanner: &'a Scanner<'a, 'd>,
     bytes: &'d [u8],
@@ -339,10 +342,14 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
                 self.rigid(Reason::CallPopIdiom);
             }
             FixupKind::Address if fixup.target == self.start => self.found.fixups.push(fixup),
-            FixupKind::Address => self.rigid(Reason::InteriorAddressTaken),
-            _ => self.rigid(Reason::DataInCode),
+            // `lea` of itself: from there clang's large code model counts to the GOT.
+            FixupKind::Address if fixup.target == self.start + u64::from(fixup.offset.saturating_sub(LEA_FIELD)) => {
+                self.rigid(Reason::PositionDependentField);
+            }
         }
     }
+            FixupKind::Address => self.rigid(Reason::InteriorAddressTaken),
+            _ => self.rigid(Reason::DataInCode),
 
     /// A load through the GOT of a symbol that this file defines: the slot holds a code address.
     fn got_slot(&mut self, rela: &Rela, inst: &Inst, pc: &postlink_isa::PcRelative) {

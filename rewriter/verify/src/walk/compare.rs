@@ -145,6 +145,10 @@ impl Walker<'_, '_, '_> {
                 FieldKind::Abs64 => (value, cx.references.expected(value)),
                 FieldKind::FromGot64 => {
                     let target = cx.got.wrapping_add(value);
+                    // The start of a table, perhaps.
+                    if cx.relocations.may_be_distance(target) && cx.relocations.distance_at(target).is_some() {
+                        self.harvest.data_taken.push((target, old));
+                    }
                     (target, cx.references.expected(target).wrapping_sub(cx.got))
                 }
                 FieldKind::FromHere64 => {
