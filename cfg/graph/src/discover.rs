@@ -120,8 +120,9 @@ pub(crate) fn discover(image: &Image<'_>, eh_frame: Option<&EhFrame>) -> Discove
         if let (Some(last), Some(rank)) = (extents.last_mut(), ranks.last_mut())
             && item.start < last.end
         {
-            if end > last.end {
-                // Equal starts are sorted longest first, so this one starts later and ends later.
+            // Equal starts are sorted longest first, so one that ends later starts later too. A size that reaches
+            // behind the section counts as well: symbols in a table of jumps have its size (clang's -fsanitize=cfi).
+            if item.end > last.end {
                 last.end = end;
                 last.overlapping = true;
             }

@@ -73,7 +73,9 @@ fn size_fits(cx: &Context<'_, '_>, old: &Symbol, new: &Symbol, others: Option<&d
     if !is_code || old.size == 0 {
         return old.size == new.size;
     }
-    let end = old.value.saturating_add(old.size);
+    // A size that reaches behind the section says nothing about what is there.
+    let limit = cx.old.sections().get(usize::from(old.section)).map_or(u64::MAX, |section| section.addr.saturating_add(section.size));
+    let end = old.value.saturating_add(old.size).min(limit.max(old.value.saturating_add(1)));
     if cx.claim.stays(old.value, end) {
         return new.size == old.size;
     }
