@@ -255,7 +255,7 @@ impl Source<'_, '_> {
                 _ => None,
             }
         });
-        let stops = || end >= self.size && (last_is_call || !self.function.traits.falls_through);
+        let stops = || end >= self.size && (last_is_call && !self.function.traits.size_guessed || !self.function.traits.falls_through);
         let (body_end, terminator) = match terminator {
             Some(terminator) => terminator,
             None if stops() => (kept, Terminator::Stop),

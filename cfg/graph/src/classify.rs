@@ -129,6 +129,9 @@ fn own_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         if let Some(reason) = scan.pinned {
             lower(function, Class::Pinned, reason);
         }
+        if extent.guessed && scan.has_code_behind_trap {
+            lower(function, Class::Rigid, Reason::EndGuessed);
+        }
         function.traits.must_relay = scan.short_branch_out;
     }
 }
@@ -342,10 +345,10 @@ fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         pin_targets(program, &[doubt.target], doubt.reason);
     }
     pin_targets(program, facts.doubtful_targets, Reason::UnexplainedCodeReference);
+    pin_targets(program, facts.text_relocations, Reason::TextRelocation);
     for &(low, high) in facts.doubtful_ranges {
         pin_range(program, low, high, Reason::UnexplainedTableEntry);
     }
-    pin_targets(program, facts.text_relocations, Reason::TextRelocation);
 }
 
 /// Functions that run into the next one, and short branches between functions.

@@ -335,7 +335,8 @@ fn function_of(extent: &Extent, scan: &Scan) -> Function {
         traits: Traits {
             indirect_jump: scan.indirect_jumps > 0,
             must_relay: false,
-            falls_through: scan.falls_through,
+            // If nothing says where the function ends, a call is no sign that it ends there.
+            falls_through: scan.falls_through || extent.guessed && scan.ends_with_call,
             has_calls: scan.has_calls,
             size_guessed: extent.guessed,
         },

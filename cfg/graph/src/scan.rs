@@ -28,6 +28,10 @@ pub(crate) struct Scan {
     pub(crate) pinned: Option<Reason>,
     /// Control reaches the end: by falling, not counting a call as the last instruction.
     pub(crate) falls_through: bool,
+    /// A trap (`ud2`, `hlt`) is not the last instruction.
+    pub(crate) has_code_behind_trap: bool,
+    /// The last instruction is a call.
+    pub(crate) ends_with_call: bool,
     pub(crate) has_calls: bool,
     pub(crate) short_branch_out: bool,
 }

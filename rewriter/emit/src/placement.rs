@@ -124,6 +124,13 @@ fn arenas(program: &Program<'_>, plan: &Plan) -> Vec<Arena> {
             .map(|(_, function)| (function.start, function.end))
             .collect();
         fixed.extend(program.obstacles.iter().filter(|obstacle| obstacle.0 >= start && obstacle.1 <= end));
+        // Padding that control runs through stays with the function behind it.
+        let stays = |next: u64| {
+            let id = program.function_at(next);
+            id.is_none_or(|id| matches!(plan.functions.get(id), Some(FunctionPlan::Stay)))
+        };
+        let passed = program.padding_entries.iter().filter(|entry| entry.0 >= start && entry.1 <= end && stays(entry.1));
+        fixed.extend(passed);
         fixed.sort_unstable();
         let mut free = Vec::new();
         let mut at = start;

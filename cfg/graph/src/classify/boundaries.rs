@@ -24,7 +24,9 @@ pub(super) fn boundaries(seen: &Program<'_>, facts: &Facts<'_, '_>, off_entries:
         match program.function_at(target) {
             Some(id) => {
                 let function = &program.functions[id];
+                // A label at the start of a section belongs to that section, and is no end of the one before it.
                 function.start == target
+                    && program.movable_sections.contains(&(function.section as usize))
                     && !function.traits.size_guessed
                     && facts.named_labels.binary_search(&target).is_ok()
             }

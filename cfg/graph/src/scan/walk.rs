@@ -137,6 +137,7 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
         // A breakpoint as the last thing: what compilers put behind code that does not return.
         let is_breakpoint = inst.len == 1 && next.checked_sub(1).and_then(|last| self.bytes.get(last)) == Some(&0xcc);
         self.scan.falls_through = matches!(inst.flow, Flow::Next | Flow::Branch { .. }) && !is_breakpoint;
+        self.scan.ends_with_call = matches!(inst.flow, Flow::Call { .. } | Flow::IndirectCall);
     }
 
     fn check_own_targets(&mut self) {
@@ -279,6 +280,7 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
                 }
             }
             Flow::Call { .. } | Flow::IndirectCall => self.scan.has_calls = true,
+            Flow::Trap if at + usize::from(inst.len) < self.bytes.len() => self.scan.has_code_behind_trap = true,
             _ => {}
         }
         if !matches!(inst.flow, Flow::Next) {
@@ -346,10 +348,10 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             FixupKind::Address if fixup.target == self.start + u64::from(fixup.offset.saturating_sub(LEA_FIELD)) => {
                 self.rigid(Reason::PositionDependentField);
             }
-        }
-    }
             FixupKind::Address => self.rigid(Reason::InteriorAddressTaken),
             _ => self.rigid(Reason::DataInCode),
+        }
+    }
 
     /// A load through the GOT of a symbol that this file defines: the slot holds a code address.
     fn got_slot(&mut self, rela: &Rela, inst: &Inst, pc: &postlink_isa::PcRelative) {
