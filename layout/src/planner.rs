@@ -86,6 +86,13 @@ pub struct PlanOptions {
     pub fold: bool,
 }
 
+impl PlanOptions {
+    /// Whether functions are to be taken apart.
+    pub fn rearranges(&self) -> bool {
+        self.block_order != BlockOrderChoice::Keep || self.split != SplitChoice::None
+    }
+}
+
 /// Counts of one function, parallel to its graph.
 pub struct Counts {
     /// Per block.

@@ -58,7 +58,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     let (bounded, jump_targets) =
         rayon::join(|| boundaries::boundaries(seen, facts, &off_entries), || jump_targets(seen, &off_entries));
     for (low, high) in bounded {
-        pin_range(program, low, high, Reason::AddressArithmetic);
+        pin_range(program, low, high, Reason::CodeBoundary);
     }
     program.jump_targets = jump_targets;
     for (id, class) in returns::return_addresses(program, &off_entries) {

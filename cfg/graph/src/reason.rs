@@ -29,11 +29,12 @@ pub enum Reason {
     HiddenDistances,
     PatchedCode,
     EndGuessed,
+    CodeBoundary,
 }
 
 impl Reason {
     /// All reasons, in code order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SectionStays,
         Self::UnknownIndirectJump,
         Self::InteriorAddressTaken,
@@ -59,6 +60,7 @@ impl Reason {
         Self::HiddenDistances,
         Self::PatchedCode,
         Self::EndGuessed,
+        Self::CodeBoundary,
     ];
 
     /// The stable code.
@@ -89,6 +91,7 @@ impl Reason {
             Self::HiddenDistances => "CFG023",
             Self::PatchedCode => "CFG024",
             Self::EndGuessed => "CFG025",
+            Self::CodeBoundary => "CFG026",
         }
     }
 
@@ -120,6 +123,7 @@ impl Reason {
             Self::HiddenDistances => "a table holds distances into it that no relocation tells of",
             Self::PatchedCode => "the program writes over its instructions",
             Self::EndGuessed => "code stands behind a trap in it, and nothing says where it ends",
+            Self::CodeBoundary => "something takes an address at which code ends, here or nearby",
         }
     }
 }

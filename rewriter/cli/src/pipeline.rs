@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
     pub(crate) draft: Option<Draft>,
     /// Functions that stay because their new code could not be written or proven, with the reason.
     pub(crate) contained: Vec<(FunctionId, String)>,
-    /// Functions moved as one piece, for want of room for program headers.
+    /// Functions that were to be taken apart moved as one piece, for want of room for program headers.
     pub(crate) whole_only: bool,
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn back_end<'d>(
             }
         };
         if !options.verify {
-            let whole_only = plan_options.whole_only;
+            let whole_only = plan_options.whole_only && options.plan.rearranges();
             return Ok(Outcome { output, note, plan, proof: None, draft: None, contained, whole_only });
         }
         // The proof needs the memory more; another round is rare.
@@ -144,7 +144,7 @@ pub(crate) fn back_end<'d>(
         let (proof, draft) = prove_and_draft(program.image, references, &mut before, &output, options, stages);
         let proof = proof?;
         if proof.is_proven() {
-            let whole_only = plan_options.whole_only;
+            let whole_only = plan_options.whole_only && options.plan.rearranges();
             return Ok(Outcome { output, note, plan, proof: Some(proof), draft, contained, whole_only });
         }
         drop(draft);

@@ -137,10 +137,12 @@ fn doctor_says_what_is_missing() {
     folder.link("plain", &[]);
     folder.link("stripped", &[]);
     folder.tool("strip", &["stripped"]);
+    folder.link("haskell", &["-Wl,-q", "-Wl,--defsym=stg_upd_frame_info=0"]);
     std::fs::write(folder.path("text"), "#!/bin/sh\n").expect("write a script");
     for (file, on_stdout, on_stderr, hint) in [
         ("plain", "relocations    not kept for code", "linked without --emit-relocs", "-Wl,-q"),
         ("stripped", "no .symtab: the file is stripped", "no symbol table", "strip the output"),
+        ("haskell", "x86-64 executable", "code of GHC (Haskell)", "cannot be rewritten"),
         ("text", "script", "not an ELF file", "64-bit little-endian ELF"),
     ] {
         let ran = postlink(&folder, &["doctor", file]);

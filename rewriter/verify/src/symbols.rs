@@ -196,7 +196,9 @@ fn check_static(
                     if !candidates.any(|new| fits(&old, &new)) {
                         let texts = (text(cx.old, &before, &old), shown.map_or_else(|| "(none)".to_owned(), |new| text(cx.new, &after, &new)));
                         let value = seen.value;
-                        let message = format!("a symbol of this name, kind and binding must have value {value:#x} and cover what the old one covered");
+                        let wrong = shown.and_then(|new| what_differs(cx, &old, &new));
+                        let wrong = wrong.map_or_else(String::new, |wrong| format!(" ({wrong})"));
+                        let message = format!("a symbol of this name, kind and binding must have value {value:#x} and cover what the old one covered{wrong}");
                         part.findings.fail(Obligation::Symbols, "symbol", (Some(old.value), Some(value)), texts, &message);
                     }
                 }
@@ -218,6 +220,14 @@ fn check_static(
         let texts = (String::new(), text(cx.new, &after, new));
         findings.fail(Obligation::Symbols, "new-symbol", (None, Some(new.value)), texts, "a new symbol must name a part of one function that was split off");
     }
+}
+
+/// What is wrong with a new symbol of the right name, kind and value.
+fn what_differs(cx: &Context<'_, '_>, old: &Symbol, new: &Symbol) -> Option<&'static str> {
+    if !section_fits(cx, old, new) {
+        return Some("its section does not hold it");
+    }
+    (!size_fits(cx, old, new, None)).then_some("its size does not")
 }
 
 /// Symbols that one thread looks at in one go.
