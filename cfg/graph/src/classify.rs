@@ -3,6 +3,7 @@
 mod boundaries;
 mod gaps;
 mod hidden;
+mod personality;
 mod returns;
 
 use postlink_base::Id;
@@ -140,6 +141,7 @@ fn own_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
 /// function itself.
 fn unwind_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     let Some(eh_frame) = program.eh_frame.take() else { return };
+    let known = personality::known(program.image, &eh_frame);
     let mut pads = facts.landing_pads.iter().peekable();
     let mut all_pads: Vec<u64> = Vec::new();
     let mut foreign_pads: Vec<u64> = Vec::new();
@@ -161,6 +163,9 @@ fn unwind_facts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
             function.fde = u32::try_from(index).ok();
         } else {
             lower(function, Class::Rigid, Reason::UnwindInconsistent);
+        }
+        if fde.lsda.is_some() && known.get(fde.cie as usize).is_none_or(|known| !known) {
+            lower(function, Class::Rigid, Reason::ForeignPersonality);
         }
         match own_pads.map(|own| &own.pads) {
             None => {}
@@ -422,6 +427,8 @@ impl Program<'_> {
                 self.fixups[id].iter().filter(|fixup| fixup.kind == FixupKind::Branch8).map(|fixup| fixup.target),
             );
             for target in reached {
+                // Who goes to the padding behind a function runs into the next one.
+                let target = if self.function_at(target).is_some() { target } else { self.padding_at(target).map_or(target, |gap| gap.1) };
                 if let Some(other) = self.function_at(target)
                     && let Some(flag) = stays.get_mut(other.index())
                     && !*flag

@@ -30,11 +30,12 @@ pub enum Reason {
     PatchedCode,
     EndGuessed,
     CodeBoundary,
+    ForeignPersonality,
 }
 
 impl Reason {
     /// All reasons, in code order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::SectionStays,
         Self::UnknownIndirectJump,
         Self::InteriorAddressTaken,
@@ -61,6 +62,7 @@ impl Reason {
         Self::PatchedCode,
         Self::EndGuessed,
         Self::CodeBoundary,
+        Self::ForeignPersonality,
     ];
 
     /// The stable code.
@@ -92,6 +94,7 @@ impl Reason {
             Self::PatchedCode => "CFG024",
             Self::EndGuessed => "CFG025",
             Self::CodeBoundary => "CFG026",
+            Self::ForeignPersonality => "CFG028",
         }
     }
 
@@ -124,6 +127,7 @@ impl Reason {
             Self::PatchedCode => "the program writes over its instructions",
             Self::EndGuessed => "code stands behind a trap in it, and nothing says where it ends",
             Self::CodeBoundary => "something takes an address at which code ends, here or nearby",
+            Self::ForeignPersonality => "its exception table is read by a routine that may not know other forms of it",
         }
     }
 }

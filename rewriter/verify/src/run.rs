@@ -227,6 +227,7 @@ fn examine(
                 unwind::check_header(old, new, frames, &mut findings);
             }
             if let (Some(old_frames), Some(new_frames)) = (&old_frames, &new_frames) {
+                unwind::check_forms(&cx, (old_frames, new_frames), &mut findings);
                 unwind::check_ends((old_frames, new_frames), &landed, &cx.new_live, &cx.functions, &mut findings);
             }
             file::check(&cx, &mut findings);

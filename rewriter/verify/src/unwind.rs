@@ -11,6 +11,7 @@ mod frames;
 mod header;
 mod lsda;
 mod records;
+mod routines;
 mod rows;
 mod steps;
 
@@ -20,6 +21,7 @@ use rayon::prelude::*;
 
 pub(crate) use frames::Frames;
 pub(crate) use header::check_header;
+pub(crate) use routines::check as check_forms;
 
 use crate::bits::AddressSet;
 use crate::code::{Claim, CodeView, Functions, Landed};

@@ -209,6 +209,11 @@ impl<'d> Frames<'d> {
         self.frames.windows(2).any(|pair| matches!(pair, [a, b] if a.end > b.start))
     }
 
+    /// The personality routine of each CIE, if it has one.
+    pub(super) fn routines(&self) -> impl Iterator<Item = Option<Pointer>> + '_ {
+        self.cies.iter().map(|known| known.cie.personality())
+    }
+
     /// Number of CIEs.
     pub(super) fn cie_count(&self) -> u32 {
         u32::try_from(self.cies.len()).unwrap_or(u32::MAX)
