@@ -66,6 +66,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         lower(&mut program.functions[id], class, Reason::ReturnAddress);
     }
     doubts(program, facts);
+    distances(program, facts);
     hidden::pin(program);
     ends(program);
 }
@@ -269,7 +270,7 @@ fn refer(
                 Some((_, FixupKind::Address | FixupKind::Abs32 | FixupKind::Abs32S | FixupKind::Delta64)) => {
                     Some((id, Class::Rigid, Reason::InteriorAddressTaken))
                 }
-                Some((_, FixupKind::Memory | FixupKind::Pc64 | FixupKind::Pc32Field)) => {
+                Some((_, FixupKind::Memory | FixupKind::Pc64)) => {
                     Some((id, Class::Pinned, Reason::DataInCode))
                 }
                 _ => None,
@@ -353,6 +354,23 @@ fn doubts(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     pin_targets(program, facts.text_relocations, Reason::TextRelocation);
     for &(low, high) in facts.doubtful_ranges {
         pin_range(program, low, high, Reason::UnexplainedTableEntry);
+    }
+}
+
+/// Operands that count from a place in code: it is the address that some `lea` takes, which one is not known. All such places stay.
+fn distances(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    if !facts.scans.iter().any(|scan| scan.counts_from_code) {
+        return;
+    }
+    for (index, scan) in facts.scans.iter().enumerate() {
+        let id = FunctionId::from_index(index);
+        let taken = program.fixups[id].iter().filter(|fixup| takes_address(fixup.kind)).map(|fixup| fixup.target);
+        let mut stay: Vec<FunctionId> = taken.filter_map(|target| program.function_at(target)).collect();
+        // The place may be in the function that takes it.
+        stay.extend(scan.rigid.map(|_| id));
+        for id in stay {
+            lower(&mut program.functions[id], Class::Pinned, Reason::PositionDependentField);
+        }
     }
 }
 

@@ -214,7 +214,6 @@ const fn fixup_name(kind: FixupKind) -> &'static str {
         FixupKind::Abs32S => "abs32s",
         FixupKind::Delta64 => "delta64",
         FixupKind::Pc64 => "pc64",
-        FixupKind::Pc32Field => "pc32-field",
     }
 }
 

@@ -91,8 +91,6 @@ pub enum FixupKind {
     Delta64,
     /// 64-bit distance from the field itself (large code model).
     Pc64,
-    /// 32-bit distance from the field itself that is no operand of a PC-relative instruction.
-    Pc32Field,
 }
 
 impl FixupKind {

@@ -30,6 +30,8 @@ pub(crate) struct Scan {
     pub(crate) falls_through: bool,
     /// A trap (`ud2`, `hlt`) is not the last instruction.
     pub(crate) has_code_behind_trap: bool,
+    /// An operand holds the distance from some place in code.
+    pub(crate) counts_from_code: bool,
     /// The last instruction is a call.
     pub(crate) ends_with_call: bool,
     pub(crate) has_calls: bool,

@@ -60,15 +60,10 @@ impl Relocator<'_> {
             }
             FixupKind::Abs32S => write_i32(code, at, target.cast_signed()),
             FixupKind::Delta64 => add_i64(code, at, target.wrapping_sub(fixup.target).cast_signed()),
-            FixupKind::Pc64 | FixupKind::Pc32Field => {
+            FixupKind::Pc64 => {
                 let old_place = old_start.wrapping_add(u64::from(fixup.offset));
                 let moved = target.wrapping_sub(fixup.target).wrapping_sub(place.wrapping_sub(old_place));
-                if fixup.kind == FixupKind::Pc64 {
-                    add_i64(code, at, moved.cast_signed())
-                } else {
-                    let field = code.get(at..at + 4)?.first_chunk::<4>()?;
-                    write_i32(code, at, i64::from(i32::from_le_bytes(*field)).wrapping_add(moved.cast_signed()))
-                }
+                add_i64(code, at, moved.cast_signed())
             }
         }
     }

@@ -57,6 +57,7 @@ fn held(cx: &Context<'_, '_>) -> Vec<(u64, u64)> {
             }
         }
     }
+    ranges.extend(cx.relocations.from_code.iter().map(|&field| cx.functions.extent(field)).filter(|extent| extent.is_function).map(|extent| (extent.start, extent.end)));
     ranges.sort_unstable();
     ranges.dedup();
     ranges.extend(go_code(cx.old));

@@ -4,6 +4,8 @@ use postlink_base::AddressIndex;
 use postlink_image::{Image, elf, reloc};
 use rayon::prelude::*;
 
+use crate::walk::little;
+
 
 /// How a relocated field encodes an address that is not relative to the instruction pointer of its
 /// own instruction.
@@ -84,6 +86,9 @@ pub(crate) struct StaticRelocations {
     /// Words of data that hold a distance (jump tables and such): address and width, sorted.
     pub(crate) distances: Vec<(u64, u8)>,
     distance_index: AddressIndex,
+    /// Fields of instructions that hold a distance but not from their own instruction: from a place in code that is in a
+    /// register.
+    pub(crate) from_code: Vec<u64>,
     /// Whether the file has any static relocation for its code.
     pub(crate) cover_code: bool,
 }
@@ -125,6 +130,15 @@ impl StaticRelocations {
                                 })
                             };
                             part.add(relocation.offset, relocation.kind, is_code, is_place);
+                            if is_code && relocation.kind == reloc::PC32 && !is_own_distance(image, relocation.offset) {
+                                let symbol = symbols.and_then(|table| table.get(relocation.symbol as usize));
+                                let to = symbol.map_or(0, |symbol| symbol.value).wrapping_add_signed(relocation.addend);
+                                let says = to.wrapping_sub(relocation.offset) & 0xffff_ffff;
+                                // Linkers change instructions and leave such relocations.
+                                if image.bytes_at(relocation.offset, 4).map(little) == Some(says) {
+                                    part.from_code.push(relocation.offset);
+                                }
+                            }
                         }
                     }
                     part
@@ -134,6 +148,7 @@ impl StaticRelocations {
                 all.fields.extend(part.fields);
                 all.words.extend(part.words);
                 all.distances.extend(part.distances);
+                all.from_code.extend(part.from_code);
             }
         }
         all.fields.par_sort_unstable();
@@ -209,6 +224,15 @@ impl StaticRelocations {
             _ => {}
         }
     }
+}
+
+/// Whether what stands before a field may make it the distance from the end of its instruction: a branch's opcode, or a ModRM
+/// byte with mode 0 and base 5.
+fn is_own_distance(image: &Image<'_>, field: u64) -> bool {
+    let Some(&[first, last]) = field.checked_sub(2).and_then(|at| image.bytes_at(at, 2)).and_then(|bytes| bytes.first_chunk::<2>()) else {
+        return true;
+    };
+    last & 0xc7 == 0x05 || matches!(last, 0xe8 | 0xe9) || first == 0x0f && last & 0xf0 == 0x80 || (first, last) == (0xc7, 0xf8)
 }
 
 const CHUNK: usize = 1 << 16;

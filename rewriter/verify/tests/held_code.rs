@@ -17,12 +17,14 @@ const SOURCE: &str = r#"
 __attribute__((noinline)) int first(int x) { if (x > 3) { puts("great"); return x * 3; } return x + 1; }
 __attribute__((noinline)) int second(int x) { while (x > 100) x -= x / 3; return x; }
 int (*volatile pointer)(int) = second;
+__attribute__((noinline)) void *choose(int x) { return x > 7 ? (void *)first : (void *)second; }
+asm(".globl counts\n.type counts, @function\ncounts: .cfi_startproc\nmovl 0x1234567(%r10), %eax\nret\n.cfi_endproc\n.size counts, . - counts\n");
 asm(".section .llvm_stackmapz, \"aw\"\n.quad first, 4\n.text\n");
 asm(".section __rseq_ct, \"aw\"\n.quad second, 4\n.text\n");
 asm(".section xray_instr_mat, \"aw\"\n.quad first - ., second - .\n.text\n");
 asm(".globl xuntime.pclntab, xuntime.text, xuntime.etext, stg_upd_frame_inf0\n"
     "xuntime.pclntab = pointer\nxuntime.text = first\nxuntime.etext = second\nstg_upd_frame_inf0 = pointer\n");
-int main(int argc, char **argv) { printf("%d %d\n", first(argc), pointer(argc)); return 0; }
+int main(int argc, char **argv) { printf("%d %d\n", first(argc), pointer(argc)); return choose(argc) == 0; }
 "#;
 
 struct Files {
@@ -62,6 +64,12 @@ fn proof(old: &[u8], new: &[u8]) -> Proof {
     check(&old, &new, &map, &CheckOptions::default())
 }
 
+fn symbol(file: &[u8], name: &str) -> u64 {
+    let image = Image::parse(file).unwrap();
+    let table = image.symtab().unwrap();
+    table.iter().find(|symbol| table.name(symbol) == name.as_bytes()).unwrap().value
+}
+
 fn violates(proof: &Proof, rule: &str) -> bool {
     proof.violations.iter().any(|violation| violation.rule == rule)
 }
@@ -91,11 +99,7 @@ fn code_with_hidden_distances_stays() {
 fn code_that_the_dynamic_linker_writes_to_stays() {
     let folder = tempfile::tempdir().unwrap();
     let Files { mut old, mut new } = files(folder.path());
-    let first = {
-        let image = Image::parse(&old).unwrap();
-        let table = image.symtab().unwrap();
-        table.iter().find(|symbol| table.name(symbol) == b"first").unwrap().value
-    };
+    let first = symbol(&old, "first");
     for file in [&mut old, &mut new] {
         let image = Image::parse(file).unwrap();
         let section = image.section(".rela.dyn").unwrap();
@@ -104,4 +108,26 @@ fn code_that_the_dynamic_linker_writes_to_stays() {
         file[at..at + 8].copy_from_slice(&(first + 2).to_le_bytes());
     }
     assert!(violates(&proof(&old, &new), "text-relocation"));
+}
+
+#[test]
+fn code_that_operands_count_from_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let Files { mut old, new } = files(folder.path());
+    let field = symbol(&old, "counts") + 3;
+    let (at, value) = {
+        let image = Image::parse(&old).unwrap();
+        let section = image.section(".rela.text").unwrap();
+        let table = image.rela_table(section.0);
+        let entry = table.iter().position(|entry| entry.kind == reloc::PC32).unwrap();
+        let value = image.symtab().unwrap().get(table.get(entry).unwrap().symbol as usize).unwrap().value;
+        (usize::try_from(section.1.offset).unwrap() + entry * 24, value)
+    };
+    assert!(proof(&old, &new).is_proven());
+    // The constant becomes the distance from a place in code to the symbol.
+    let addend = field.wrapping_add(0x123_4567).wrapping_sub(value);
+    old[at..at + 8].copy_from_slice(&field.to_le_bytes());
+    old[at + 16..at + 24].copy_from_slice(&addend.to_le_bytes());
+    let proof = proof(&old, &new);
+    assert!(violates(&proof, "hidden-distance") && violates(&proof, "base-in-code"), "{:#?}", proof.violations);
 }

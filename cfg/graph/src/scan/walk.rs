@@ -435,10 +435,12 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
                 self.rigid(Reason::PositionDependentField);
             }
             (reloc::PC32 | reloc::PLT32 | reloc::GOTPC32, Some(4)) => {
-                // Not the operand of a PC-relative instruction, or a call that was relaxed away.
+                // Not the operand of a PC-relative instruction, or a call that was relaxed away. It counts from a place in code,
+                // perhaps another function's, whose address is in a register.
                 if distance {
-                    push(nominal, FixupKind::Pc32Field);
-                    self.rigid(Reason::PositionDependentField);
+                    self.doubtful_targets.extend([value, nominal].into_iter().filter(|&addr| image.exec_section_at(addr).is_some()));
+                    self.scan.counts_from_code = true;
+                    self.scan.pinned.get_or_insert(Reason::PositionDependentField);
                 }
             }
             (reloc::GOT32 | reloc::GOT64 | reloc::GOTPLT64, _) => {}

@@ -116,6 +116,10 @@ impl Walker<'_, '_, '_> {
                 if !cx.references.fits(memory.target, other.target) && !is_end() {
                     return Err(mismatch("memory-operand", "the PC-relative operand does not lead to the mapped address"));
                 }
+                // Operands of other instructions may count from there.
+                if memory.taken && memory.target != other.target && !cx.relocations.from_code.is_empty() && cx.old_code.contains(memory.target) {
+                    return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
+                }
                 if cx.references.loses_low_bit(memory.target) {
                     self.harvest.findings.lost_low_bit(Obligation::Code, memory.target, other.target);
                 }
@@ -156,6 +160,9 @@ impl Walker<'_, '_, '_> {
                     (target, cx.references.expected(target).wrapping_sub(here))
                 }
             };
+            if field.kind().is_absolute() && new_value != value && !cx.relocations.from_code.is_empty() && cx.old_code.contains(target) {
+                return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
+            }
             self.harvest.findings.checked.operands += 1;
             let mask = if field.kind().width() == 4 { 0xffff_ffff } else { u64::MAX };
             let keeps = new_value == value && field.kind().is_absolute() && cx.references.may_keep(target);
