@@ -112,7 +112,7 @@ impl<'d> CodeRelocs<'d> {
     }
 
     /// What fields that hold distances from the GOT lead to, and where they stand.
-    pub(crate) fn from_got(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn got_distances(&self) -> Vec<(u64, u64)> {
         let all = self.sections.iter().flat_map(|section| (0..section.2.len()).filter_map(|index| section.2.get(index)));
         let distances = all.filter(|rela| rela.kind == reloc::GOTOFF64);
         distances.filter_map(|rela| Some((self.symbol_value(&rela)?.wrapping_add_signed(rela.addend), rela.offset))).collect()

@@ -94,7 +94,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
     let is_padding = |addr: u64| program.padding_at(addr).is_some();
     // Words were found by their place in the file, so there is one.
     let offset_of = |addr: u64| image.offset_of(addr).unwrap_or(0);
-    let from_got = || relocs.from_got();
+    let from_got = || relocs.got_distances();
     let context = tables::Context {
         functions: program.functions.as_slice(),
         function_index: &program.function_index,

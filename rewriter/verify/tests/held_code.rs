@@ -1,5 +1,5 @@
 //! Code that must stay: a table leads into it by distances without relocation, the program or the dynamic linker writes into it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test talks and fails by panicking")]
 
 #[path = "mutations/pairs.rs"]
 #[allow(dead_code, reason = "each test file uses a part of it")]
