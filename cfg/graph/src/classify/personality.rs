@@ -52,6 +52,7 @@ pub(super) fn known(image: &Image<'_>, eh_frame: &EhFrame) -> Vec<bool> {
                 is_wanted(personality.target)
                     || stored(image, personality.encoding, personality.target).is_some_and(is_wanted)
                     || is_relocated(image, personality.field)
+                    || personality.encoding & eh_pe::INDIRECT != 0 && is_relocated(image, personality.target)
             })
         })
         .collect()
@@ -64,7 +65,7 @@ fn stored(image: &Image<'_>, encoding: u8, target: u64) -> Option<u64> {
     word.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).filter(|&addr| addr != 0)
 }
 
-/// Whether the static relocation of the pointer in the CIE names a known routine.
+/// Whether the static relocation of the pointer in the CIE, or of the variable that it leads to, names a known routine.
 fn is_relocated(image: &Image<'_>, field: u64) -> bool {
     let Some(table) = image.symtab() else { return false };
     let mut relocations = image

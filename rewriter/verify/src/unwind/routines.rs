@@ -86,11 +86,14 @@ fn reads_all(old: &Image<'_>, routine: &Pointer) -> bool {
     let by_symbol = symbols.iter().flatten().any(|table| {
         table.iter().any(|symbol| is_named(&symbol) && is_known(table.name(&symbol)))
     });
+    let is_variable = matches!(routine, Pointer::Indirect(_));
     by_symbol || content.is_none() && old.static_relocations().any(|(table, target)| {
-        let is_unwind = old.sections().get(target).is_some_and(|section| section.name == b".eh_frame");
-        is_unwind && old.rela_table(table).iter().any(|relocation| {
+        let Some(section) = old.sections().get(target) else { return false };
+        let (is_unwind, has_variable) = (section.name == b".eh_frame", is_variable && section.contains(place));
+        let leads = |offset: u64| is_unwind && leads_to(old, offset, place) || has_variable && offset == place;
+        (is_unwind || has_variable) && old.rela_table(table).iter().any(|relocation| {
             let symbol = old.symtab().and_then(|symbols| Some((symbols, symbols.get(relocation.symbol as usize)?)));
-            symbol.is_some_and(|(symbols, symbol)| is_known(symbols.name(&symbol)) && leads_to(old, relocation.offset, place))
+            symbol.is_some_and(|(symbols, symbol)| is_known(symbols.name(&symbol)) && leads(relocation.offset))
         })
     })
 }
