@@ -130,7 +130,9 @@ fn arenas(program: &Program<'_>, plan: &Plan) -> Vec<Arena> {
             id.is_none_or(|id| matches!(plan.functions.get(id), Some(FunctionPlan::Stay)))
         };
         let passed = program.padding_entries.iter().filter(|entry| entry.0 >= start && entry.1 <= end && stays(entry.1));
-        fixed.extend(passed);
+        // From where the function in front of it ends.
+        let behind = |next: u64| functions.partition_point(|function| function.start < next).checked_sub(1).and_then(|index| functions.get(index));
+        fixed.extend(passed.map(|&(addr, next)| (behind(next).map_or(addr, |function| function.end.max(start).min(addr)), next)));
         fixed.sort_unstable();
         let mut free = Vec::new();
         let mut at = start;
