@@ -242,6 +242,9 @@ struct Checked<'a> {
     units: &'a Units,
     params: &'a ExtTspParams,
     merges_of_each_kind: [u32; 4],
+    pairs: u32,
+    /// Pairs that gain more than half of their bound.
+    close_bounds: u32,
 }
 
 impl Checked<'_> {
@@ -294,7 +297,11 @@ impl Objective for Checked<'_> {
         b: u32,
         between: &[u32],
     ) -> Option<Merge> {
+        let most = self.inner.gain_most(chains, a, b, between).expect("there is a bound");
         let found = self.inner.best_merge(chains, a, b, between);
+        assert!(found.is_none_or(|merge| merge.gain <= most), "{found:?} gains more than {most}");
+        self.pairs += 1;
+        self.close_bounds += u32::from(found.is_some_and(|merge| merge.gain > 0.5 * most));
         let (a_nodes, b_nodes) = (&chains.chain(a).nodes, &chains.chain(b).nodes);
         let mut best = f64::NEG_INFINITY;
         for (x, y) in [(a_nodes, b_nodes), (b_nodes, a_nodes)] {
@@ -348,6 +355,7 @@ fn merge_gains_are_differences_of_scores() {
     };
     let mut random = SplitMix64::new(7);
     let mut merges_of_each_kind = [0; 4];
+    let (mut pairs, mut close_bounds) = (0, 0);
     for blocks in 2..40 {
         let owned = random_flow(&mut random, blocks, 300);
         let graph = owned.graph();
@@ -357,10 +365,20 @@ fn merge_gains_are_differences_of_scores() {
             units: &units,
             params: &params,
             merges_of_each_kind,
+            pairs,
+            close_bounds,
         };
-        Chains::new(&units.nodes, &units.arcs).merge_all(&mut objective, params.chain_units_max);
-        merges_of_each_kind = objective.merges_of_each_kind;
+        // Without bounds: every pair is evaluated at once.
+        let mut eager = Chains::new(&units.nodes, &units.arcs);
+        eager.merge_all(&mut objective, params.chain_units_max);
+        Checked { merges_of_each_kind, pairs, close_bounds, .. } = objective;
+        let mut lazy = Chains::new(&units.nodes, &units.arcs);
+        lazy.merge_all(&mut BlockObjective::new(&params, &units), params.chain_units_max);
+        assert!(lazy.evaluations() <= eager.evaluations());
+        let nodes = |chains: Chains<'_>| chains.into_chains().into_iter().map(|chain| chain.nodes).collect::<Vec<_>>();
+        assert_eq!(nodes(lazy), nodes(eager), "{blocks} blocks");
     }
+    assert!(close_bounds > pairs / 4, "{close_bounds} of {pairs}");
     println!("{merges_of_each_kind:?}");
     assert!(
         merges_of_each_kind.iter().all(|&merges| merges > 10),

@@ -5,14 +5,13 @@
 
 use postlink_image::{EhFrame, Image, eh_pe};
 
-const KNOWN: [&[u8]; 7] = [
+const KNOWN: [&[u8]; 6] = [
     b"__gxx_personality_v0",
     b"__gcc_personality_v0",
     b"__gnat_personality_v0",
     b"__gdc_personality_v0",
     b"__gccgo_personality_v0",
     b"__gnu_objc_personality_v0",
-    b"__objc_personality_v0",
 ];
 
 /// The crate that holds Rust's may be part of its name, in front.
