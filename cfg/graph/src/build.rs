@@ -140,7 +140,17 @@ impl<'p, 'd> GraphBuilder<'p, 'd> {
             marks = rest;
             let block = source.block(own, start, end);
             let all_nops = block.body_end == start && matches!(block.terminator, Terminator::Fallthrough(_) | Terminator::Stop);
-            let last = self.blocks.last_mut().filter(|_| all_nops && !self.targets.contains(start) && !source.is_label(start));
+            let is_unreached = !self.targets.contains(start) && !source.is_label(start);
+            // Traps behind a return or indirect jump stay behind it: processors do not guess beyond them (-mharden-sls).
+            if let Some(last) = self.blocks.last_mut().filter(|last| is_unreached && last.end == start)
+                && source.is_traps(&block)
+                && matches!(last.terminator, Terminator::IndirectJump | Terminator::Stop)
+            {
+                (last.body_end, last.end) = (block.body_end, end);
+                self.block_of.push(None);
+                continue;
+            }
+            let last = self.blocks.last_mut().filter(|_| all_nops && is_unreached);
             if let Some(last) = last
                 && matches!(last.terminator, Terminator::Jump { .. } | Terminator::IndirectJump | Terminator::Stop)
             {
@@ -219,6 +229,13 @@ impl Source<'_, '_> {
 
     fn is_label(&self, offset: u32) -> bool {
         self.labels.binary_search(&(self.function.start + u64::from(offset))).is_ok()
+    }
+
+    /// Whether there is nothing in the block but `int3`, and NOPs at its end.
+    fn is_traps(&self, block: &Block) -> bool {
+        let bytes = self.bytes.get(block.start as usize..block.body_end as usize).unwrap_or(&[]);
+        let runs_on = matches!(block.terminator, Terminator::Fallthrough(_) | Terminator::Stop);
+        runs_on && !bytes.is_empty() && bytes.iter().all(|&byte| byte == 0xcc)
     }
 
     /// The block from `start` to `end`, in which the `marks` are, with targets still as addresses.

@@ -67,6 +67,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     }
     doubts(program, facts);
     distances(program, facts);
+    near_data(program, facts);
     hidden::pin(program);
     ends(program);
 }
@@ -261,7 +262,9 @@ fn refer(
     let (label, lowered) = match inside {
         None => (None, None),
         Some(id) if !program.inst_starts.get(target) => {
-            (None, (!symbol).then_some((id, Class::Rigid, Reason::ReferenceIntoInstruction)))
+            // What an instruction takes the address of is no label then, but data at some distance.
+            let class = if from.is_some_and(|from| takes_address(from.1)) { Class::Pinned } else { Class::Rigid };
+            (None, (!symbol).then_some((id, class, Reason::ReferenceIntoInstruction)))
         }
         Some(id) => {
             let lowered = match from {
@@ -370,6 +373,32 @@ fn distances(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
         stay.extend(scan.rigid.map(|_| id));
         for id in stay {
             lower(&mut program.functions[id], Class::Pinned, Reason::PositionDependentField);
+        }
+    }
+}
+
+/// Data between functions that is so near may be meant by an address in code.
+const NEAR: u64 = 4096;
+
+/// Addresses inside of functions that code takes: near data between functions they may mean that data (`lea table - 8(%rip)`,
+/// the index counts from 1), which stays.
+fn near_data(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
+    if program.obstacles.is_empty() {
+        return;
+    }
+    let own = facts.scans.iter().enumerate().filter(|(_, scan)| scan.takes_own_place).map(|(index, _)| FunctionId::from_index(index));
+    let others = facts.outward.iter().filter(|outward| takes_address(outward.kind)).filter_map(|outward| {
+        let (id, is_entry) = program.place_of(outward.target)?;
+        (!is_entry).then_some(id)
+    });
+    let mut ids: Vec<FunctionId> = own.chain(others).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
+        let (start, end) = (program.functions[id].start, program.functions[id].end);
+        let first = program.obstacles.partition_point(|obstacle| obstacle.1.saturating_add(NEAR) <= start);
+        if program.obstacles.get(first).is_some_and(|obstacle| obstacle.0 <= end.saturating_add(NEAR)) {
+            lower(&mut program.functions[id], Class::Pinned, Reason::NearData);
         }
     }
 }

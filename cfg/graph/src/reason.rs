@@ -31,11 +31,12 @@ pub enum Reason {
     EndGuessed,
     CodeBoundary,
     ForeignPersonality,
+    NearData,
 }
 
 impl Reason {
     /// All reasons, in code order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::SectionStays,
         Self::UnknownIndirectJump,
         Self::InteriorAddressTaken,
@@ -63,6 +64,7 @@ impl Reason {
         Self::EndGuessed,
         Self::CodeBoundary,
         Self::ForeignPersonality,
+        Self::NearData,
     ];
 
     /// The stable code.
@@ -95,6 +97,7 @@ impl Reason {
             Self::EndGuessed => "CFG025",
             Self::CodeBoundary => "CFG026",
             Self::ForeignPersonality => "CFG028",
+            Self::NearData => "CFG029",
         }
     }
 
@@ -128,6 +131,7 @@ impl Reason {
             Self::EndGuessed => "code stands behind a trap in it, and nothing says where it ends",
             Self::CodeBoundary => "something takes an address at which code ends, here or nearby",
             Self::ForeignPersonality => "its exception table is read by a routine that may not know other forms of it",
+            Self::NearData => "code takes an address in it that may mean data nearby, between functions",
         }
     }
 }

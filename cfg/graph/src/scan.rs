@@ -30,6 +30,8 @@ pub(crate) struct Scan {
     pub(crate) falls_through: bool,
     /// A trap (`ud2`, `hlt`) is not the last instruction.
     pub(crate) has_code_behind_trap: bool,
+    /// It takes the address of a place inside of itself.
+    pub(crate) takes_own_place: bool,
     /// An operand holds the distance from some place in code.
     pub(crate) counts_from_code: bool,
     /// The last instruction is a call.
@@ -39,7 +41,7 @@ pub(crate) struct Scan {
 }
 
 /// There is one for each function.
-const _: () = assert!(size_of::<Scan>() <= 28);
+const _: () = assert!(size_of::<Scan>() <= 32);
 
 /// What several functions say, in the order in which they were scanned.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use crate::relocations::places_in_code;
 use crate::walk::{Context, Harvest, Walker};
 
 /// Length of the padding at the start of `bytes`: NOPs, traps and, between functions, zeros.
-fn padding(bytes: &[u8], eyes: &mut Eyes, zeros: bool) -> usize {
+pub(crate) fn padding(bytes: &[u8], eyes: &mut Eyes, zeros: bool) -> usize {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match rest.first() {

@@ -271,6 +271,8 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64], options: &CheckOptions) -> (Har
             return (harvest, entries);
         } else {
             rest_done = true;
+            let taken = std::mem::take(&mut harvest.code_taken);
+            hidden::check_taken(cx, &taken, &mut harvest.findings);
             let labels = std::mem::take(&mut harvest.weak_roots);
             harvest = harvest.merge(gaps::walk_rest(cx, labels));
         }

@@ -85,6 +85,8 @@ pub(crate) struct Harvest {
     /// Addresses of distances that code takes (`lea`), the starts of tables: the address, and the
     /// old instruction.
     pub(crate) data_taken: Vec<(u64, u64)>,
+    /// Code addresses that instructions take and that moved, with the instruction.
+    pub(crate) code_taken: Vec<(u64, u64)>,
     /// Code addresses used as values by instructions: entries, labels, or constants among code.
     pub(crate) weak_roots: Vec<u64>,
     /// Code that did not move and was accepted although it does not match, because no known path
@@ -97,6 +99,7 @@ impl Harvest {
         self.findings.merge(other.findings);
         self.misfits.extend(other.misfits);
         self.data_taken.extend(other.data_taken);
+        self.code_taken.extend(other.code_taken);
         self.weak_roots.extend(other.weak_roots);
         self.unreached.extend(other.unreached);
         self

@@ -24,6 +24,7 @@ asm(".section __rseq_ct, \"aw\"\n.quad second, 4\n.text\n");
 asm(".section xray_instr_mat, \"aw\"\n.quad first - ., second - .\n.text\n");
 asm(".globl xuntime.pclntab, xuntime.text, xuntime.etext, stg_upd_frame_inf0\n"
     "xuntime.pclntab = pointer\nxuntime.text = first\nxuntime.etext = second\nstg_upd_frame_inf0 = pointer\n");
+asm(".globl takes\n.type takes, @function\ntakes: .cfi_startproc\nlea .Lplace(%rip), %rax\nmov $0x5a5a5a5a, %ecx\npush %rbx\n.Lplace: pop %rbx\nret\n.cfi_endproc\n.size takes, . - takes\n");
 int main(int argc, char **argv) { printf("%d %d\n", first(argc), pointer(argc)); return choose(argc) == 0; }
 "#;
 
@@ -130,4 +131,18 @@ fn code_that_operands_count_from_stays() {
     old[at + 16..at + 24].copy_from_slice(&addend.to_le_bytes());
     let proof = proof(&old, &new);
     assert!(violates(&proof, "hidden-distance") && violates(&proof, "base-in-code"), "{:#?}", proof.violations);
+}
+
+#[test]
+fn an_address_amid_an_instruction_is_no_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let Files { mut old, mut new } = files(folder.path());
+    assert!(proof(&old, &new).is_proven());
+    // Behind the constant, `push %rbx; pop %rbx` becomes `test %eax, %eax`: the label is amid it.
+    for file in [&mut old, &mut new] {
+        let code = [0xb9, 0x5a, 0x5a, 0x5a, 0x5a, 0x53, 0x5b];
+        let at = file.windows(code.len()).position(|bytes| bytes == code).unwrap();
+        file[at + 5..at + 7].copy_from_slice(&[0x85, 0xc0]);
+    }
+    assert!(violates(&proof(&old, &new), "taken-near-data"));
 }

@@ -22,6 +22,8 @@ pub(super) struct Walk<'r, 'a, 'd> {
     other_fixups: usize,
     starts: &'r mut [u64],
     own_targets: &'r mut Vec<u64>,
+    /// Addresses inside of the function that it takes.
+    own_taken: Vec<u64>,
     doubtful_targets: &'r mut Vec<u64>,
     code_read_as_data: &'r mut Vec<u64>,
     relocs_at: usize,
@@ -46,6 +48,7 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             found: &mut reader.found,
             starts: &mut reader.starts,
             own_targets: &mut reader.own_targets,
+            own_taken: Vec::new(),
             doubtful_targets: &mut reader.doubtful_targets,
             code_read_as_data: &mut reader.code_read_as_data,
             relocs_at: reader.relocs_at,
@@ -197,6 +200,14 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             }
         }
         self.check_own_targets();
+        // No label: data is meant, at some distance.
+        let is_amid = |&target: &u64| {
+            let Ok(at) = usize::try_from(target - self.start) else { return false };
+            covered.get(at).copied().unwrap_or(false) && !self.marked(at)
+        };
+        if self.own_taken.iter().any(is_amid) {
+            self.scan.pinned.get_or_insert(Reason::ReferenceIntoInstruction);
+        }
         self.doubtful_bytes(&covered, &relocs);
     }
 
@@ -348,7 +359,7 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             FixupKind::Address if fixup.target == self.start + u64::from(fixup.offset.saturating_sub(LEA_FIELD)) => {
                 self.rigid(Reason::PositionDependentField);
             }
-            FixupKind::Address => self.rigid(Reason::InteriorAddressTaken),
+            FixupKind::Address => self.take_own(fixup.target),
             _ => self.rigid(Reason::DataInCode),
         }
     }
@@ -461,12 +472,20 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
 
     /// An absolute operand that designates a place inside the function: a label used as a value.
     fn check_own_address(&mut self) {
-        let taken = self.found.fixups.get(self.other_fixups..).and_then(<[Fixup]>::last).is_some_and(|fixup| {
-            !fixup.kind.is_pc_relative() && self.inside(fixup.target) && fixup.target != self.start
+        let last = self.found.fixups.get(self.other_fixups..).and_then(<[Fixup]>::last);
+        let taken = last.map(|fixup| (fixup.kind, fixup.target)).filter(|&(kind, target)| {
+            !kind.is_pc_relative() && self.inside(target) && target != self.start
         });
-        if taken {
-            self.rigid(Reason::InteriorAddressTaken);
+        if let Some((_, target)) = taken {
+            self.take_own(target);
         }
+    }
+
+    /// The address of a place inside the function is taken.
+    fn take_own(&mut self, target: u64) {
+        self.own_taken.push(target);
+        self.scan.takes_own_place = true;
+        self.rigid(Reason::InteriorAddressTaken);
     }
 
     fn looks_like_distance(&self, field_at: usize, nominal: u64) -> bool {

@@ -120,6 +120,9 @@ impl Walker<'_, '_, '_> {
                 if memory.taken && memory.target != other.target && !cx.relocations.from_code.is_empty() && cx.old_code.contains(memory.target) {
                     return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
                 }
+                if memory.taken && cx.old_code.contains(memory.target) && !cx.claim.piece(memory.target).is_same {
+                    self.harvest.code_taken.push((memory.target, old));
+                }
                 if cx.references.loses_low_bit(memory.target) {
                     self.harvest.findings.lost_low_bit(Obligation::Code, memory.target, other.target);
                 }
@@ -162,6 +165,9 @@ impl Walker<'_, '_, '_> {
             };
             if field.kind().is_absolute() && new_value != value && !cx.relocations.from_code.is_empty() && cx.old_code.contains(target) {
                 return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
+            }
+            if field.kind() != FieldKind::GotLoad && cx.old_code.contains(target) && !cx.claim.piece(target).is_same {
+                self.harvest.code_taken.push((target, old));
             }
             self.harvest.findings.checked.operands += 1;
             let mask = if field.kind().width() == 4 { 0xffff_ffff } else { u64::MAX };
