@@ -76,7 +76,7 @@ impl Context<'_, '_> {
         if !in_code {
             // An end marker has the address of what follows but belongs to its own section.
             let inside = self.program.image.sections().get(old_section).is_some_and(|section| {
-                symbol.value >= section.addr && (symbol.value - section.addr < section.size || section.size == 0)
+                symbol.value >= section.addr && (symbol.value - section.addr < section.size || section.size == 0 && section.name == b".eh_frame")
             });
             if inside {
                 new.value = self.relocator.to_new(symbol.value);
