@@ -1,7 +1,9 @@
 //! Reading and refusing input files.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -19,8 +21,37 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Stop> {
     std::fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
+/// A file's bytes.
+pub(crate) enum Bytes {
+    Given(Cow<'static, [u8]>),
+    Read(Pages),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Given(bytes) => bytes,
+            Self::Read(pages) => pages,
+        }
+    }
+}
+
 /// Reads a program, on all threads if it is a large one.
 pub(crate) fn read_program(path: &Path) -> Result<Pages, Stop> {
+    read_pages(path, |file, pages| {
+        let pieces = pages.par_chunks_mut(PIECE).with_max_len(1).enumerate();
+        pieces.try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))
+    })
+}
+
+/// Reads a file that may be large while the other threads have something to do.
+pub(crate) fn read_aside(path: &Path) -> Result<Pages, Stop> {
+    read_pages(path, |file, pages| file.read_exact_at(pages, 0))
+}
+
+fn read_pages(path: &Path, fill: impl FnOnce(&File, &mut [u8]) -> io::Result<()>) -> Result<Pages, Stop> {
     let read = || {
         let mut file = File::open(path)?;
         let size = file.metadata()?;
@@ -33,11 +64,7 @@ pub(crate) fn read_program(path: &Path) -> Result<Pages, Stop> {
         }
         let size = usize::try_from(size.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let mut pages = Pages::zeroed(size, 0)?;
-        pages
-            .par_chunks_mut(PIECE)
-            .with_max_len(1)
-            .enumerate()
-            .try_for_each(|(index, piece)| file.read_exact_at(piece, (index * PIECE) as u64))?;
+        fill(&file, &mut pages)?;
         Ok(pages)
     };
     read().map_err(|error: io::Error| unreadable(path, &error))

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::optimize::{command_line, optimize, order_file, profile_files, use_threads};
 use crate::args::{Arguments, Bundle, Command, Optimize};
-use crate::input;
+use crate::input::{self, Bytes};
 use crate::note::TOOL;
 use crate::outcome::{Stop, tell};
 use crate::report::file_name;
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Bundle) -> Result<ExitCode, Stop> {
     let mut profiles: Vec<(String, Vec<u8>)> = Vec::new();
     for (path, file) in optimize.profile.iter().zip(profile_files(&optimize.profile)) {
         let (_, bytes) = file?;
-        profiles.push((format!("profiles/{}-{}", profiles.len() + 1, file_name(path)), bytes.into_owned()));
+        profiles.push((format!("profiles/{}-{}", profiles.len() + 1, file_name(path)), bytes.to_vec()));
     }
     let order_name = order.as_ref().map(|(file, _)| format!("order/{}", file_name(Path::new(file))));
     let command = command(&optimize, &name, &profiles, order_name.as_deref());
@@ -151,7 +151,7 @@ fn ended(arguments: &Optimize, input: &str, bytes: &[u8], profiles: &[(String, V
     let mut stages = Stages::new();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         use_threads(arguments)?;
-        let profiles = profiles.iter().map(|(name, bytes)| Ok((name.clone(), bytes.clone().into())));
+        let profiles = profiles.iter().map(|(name, bytes)| Ok((name.clone(), Bytes::Given(bytes.clone().into()))));
         optimize(Path::new(input), bytes, profiles, arguments, None, &mut stages)
     }));
     let stage = stages.last();

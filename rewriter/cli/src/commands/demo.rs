@@ -15,6 +15,7 @@ use postlink_verify::{CheckOptions, check, read_map};
 use super::optimize::{ProfileFile, optimize, read_profiles};
 use crate::args::{self, Arguments, Demo, Optimize};
 use crate::blocks::taken;
+use crate::input::Bytes;
 use crate::outcome::Stop;
 use crate::stages::Stages;
 
@@ -25,7 +26,7 @@ const PROFILE: &[u8] = include_bytes!("../../../../testdata/demo/tally.fdata");
 
 /// The profile, as if it had been read from a file.
 fn profile() -> impl Iterator<Item = Result<ProfileFile, Stop>> {
-    std::iter::once(Ok(("tally.fdata".to_owned(), PROFILE.into())))
+    std::iter::once(Ok(("tally.fdata".to_owned(), Bytes::Given(PROFILE.into()))))
 }
 
 /// Timed runs of each program, one after the other in turn.

@@ -3,7 +3,6 @@
 mod options;
 mod summary;
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use super::bundle;
 use crate::args::Optimize;
 use crate::draft::{Draft, store};
 use crate::evidence::{Evidence, Pair, record};
-use crate::input;
+use crate::input::{self, Bytes};
 use crate::kept_relocs;
 use crate::outcome::{Stop, tell};
 use crate::pipeline::{self, Failure, Options, Outcome};
@@ -195,12 +194,12 @@ fn write_evidence(old: &Image<'_>, outcome: &mut Outcome, map: &[u8]) -> Result<
 }
 
 /// A profile's name for messages, and its bytes.
-pub(crate) type ProfileFile = (String, Cow<'static, [u8]>);
+pub(crate) type ProfileFile = (String, Bytes);
 
 /// Reads one file after the other, each when it is asked for: profiles are large, and nobody needs one
 /// that has been taken in.
 pub(crate) fn profile_files(paths: &[PathBuf]) -> impl Iterator<Item = Result<ProfileFile, Stop>> {
-    paths.iter().map(|path| Ok((path.display().to_string(), input::read(path)?.into())))
+    paths.iter().map(|path| Ok((path.display().to_string(), Bytes::Read(input::read_aside(path)?))))
 }
 
 /// Takes in profiles and adds them up; `None` without files.
