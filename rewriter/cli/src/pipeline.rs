@@ -10,7 +10,7 @@ use postlink_emit::{Assembled, EmitError, EmitOptions, Output, assemble, emit};
 use postlink_image::Image;
 use postlink_layout::{Counts, Placed, Plan, PlanOptions, Shapes, WeightedCall, Weights, shape};
 use postlink_profile::{Attached, FunctionCounts, Profile, attach, call_arcs};
-use postlink_verify::{Before, CheckOptions, Proof, check_with};
+use postlink_verify::{Before, CheckOptions, Proof, Violation, check_with};
 
 use crate::draft::Draft;
 use crate::note::Note;
@@ -90,9 +90,13 @@ pub(crate) fn back_end<'d>(
     let mut last: Option<Failure> = None;
     let mut before: Option<Before> = None;
     let mut forgotten = false;
+    let mut stuck: Vec<(FunctionId, String)> = Vec::new();
     for _ in 0..MAX_ROUNDS {
         if std::mem::take(&mut forgotten) {
             *program = front_end(program.image, stages).map_err(|error| Failure::Unreadable(error.to_string()))?;
+        }
+        if !stuck.is_empty() && !keep_surroundings(program, std::mem::take(&mut stuck), may_move, &mut contained) {
+            break;
         }
         let counts = |cfg: &FunctionCfg| match attached.counts_of(cfg.function) {
             Some(known) => layout_counts(known.clone()),
@@ -149,7 +153,10 @@ pub(crate) fn back_end<'d>(
         }
         drop(draft);
         let mut progress = false;
-        for violation in &proof.violations {
+        // What stands behind an unknown instruction was not looked at: others may only follow from that.
+        let is_unknown = |violation: &&Violation| violation.rule == "undecodable";
+        let only_unknown = proof.violations.iter().any(|violation| is_unknown(&violation));
+        for violation in proof.violations.iter().filter(|violation| !only_unknown || is_unknown(violation)) {
             if let Some(id) = violation.function.and_then(|entry| program.function_at(entry.raw())) {
                 let why = format!(
                     "{} {}: {}; old {} `{}`, new {} `{}`",
@@ -161,14 +168,21 @@ pub(crate) fn back_end<'d>(
                     violation.new_addr.map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
                     violation.new_text,
                 );
-                progress |= keep(id, why, may_move, &mut contained);
+                if keep(id, why.clone(), may_move, &mut contained) {
+                    progress = true;
+                } else {
+                    stuck.push((id, why));
+                }
             }
         }
-        if !progress {
-            let kept = contained.iter().map(|(_, why)| why.clone()).collect();
-            return Err(Failure::Unproven(Box::new(proof), kept));
+        let kept = contained.iter().map(|(_, why)| why.clone()).collect();
+        let failure = Failure::Unproven(Box::new(proof), kept);
+        if progress {
+            stuck.clear();
+        } else if stuck.is_empty() {
+            return Err(failure);
         }
-        last = Some(Failure::Unproven(Box::new(proof), Vec::new()));
+        last = Some(failure);
     }
     Err(last.unwrap_or_else(|| Failure::Unreadable("no round was made".into())))
 }
@@ -189,6 +203,24 @@ fn order_and_assemble(
             || assemble(program, graphs, shapes.functions(), keep_got_calls),
         )
     })
+}
+
+/// Takes what these functions lead to out of the plan, themselves being out of it already: nothing in them has to change then.
+/// Says whether something was in it.
+fn keep_surroundings(
+    program: &Program<'_>,
+    stuck: Vec<(FunctionId, String)>,
+    may_move: &mut IndexVec<FunctionId, bool>,
+    contained: &mut Vec<(FunctionId, String)>,
+) -> bool {
+    let mut progress = false;
+    for (id, why) in stuck {
+        let others = program.fixups[id].iter().filter_map(|fixup| program.function_at(fixup.target));
+        for other in others {
+            progress |= keep(other, why.clone(), may_move, contained);
+        }
+    }
+    progress
 }
 
 /// Takes a function out of the plan; says whether it was in it.

@@ -153,7 +153,7 @@ impl Plain {
         let mut reader = U8Reader::new(bytes);
         let inst = &mut self.instruction;
         if self.decoder.decode_into(inst, &mut reader).is_err() {
-            return vector_only(bytes, addr).ok_or(Undecodable::Unknown);
+            return vector_only(bytes, addr).or_else(|| padlock(bytes)).ok_or(Undecodable::Unknown);
         }
         let len = u8::try_from(inst.len().to_const_len()).map_err(|_| Undecodable::Unknown)?;
         let Some(bytes) = bytes.get(..usize::from(len)) else { return Err(Undecodable::Unknown) };
@@ -214,6 +214,20 @@ impl Plain {
         };
         Ok(Decoded { len, flow, memory, is_endbr })
     }
+}
+
+/// VIA PadLock, which libgcrypt and OpenSSL use: no operands but registers (PadLock Programming Guide, 1.60).
+fn padlock(bytes: &[u8]) -> Option<Decoded> {
+    let is_repeated = bytes.first() == Some(&0xf3);
+    let opcode = bytes.get(usize::from(is_repeated)..)?.first_chunk::<3>()?;
+    let is_known = match opcode {
+        // xstore has a form without a prefix.
+        [0x0f, 0xa7, 0xc0] => true,
+        // montmul, xsha1, xsha256; xcrypt in its five modes.
+        [0x0f, 0xa6, 0xc0 | 0xc8 | 0xd0] | [0x0f, 0xa7, 0xc8 | 0xd0 | 0xd8 | 0xe0 | 0xe8] => is_repeated,
+        _ => false,
+    };
+    is_known.then(|| Decoded { len: 3 + u8::from(is_repeated), flow: Flow::Next, memory: None, is_endbr: false })
 }
 
 /// A vector instruction that yaxpeax does not know (2.2.0: `kmovw k1, r9d` and its like). None of
@@ -315,6 +329,16 @@ mod tests {
         assert_eq!(usize::from(decoded.len), bytes.len(), "{}", hex(bytes));
         assert_eq!(decoded.flow, flow, "{}", hex(bytes));
         assert_eq!(decoded.memory.map(|memory| (memory.at, memory.target)), memory, "{}", hex(bytes));
+    }
+
+    #[test]
+    fn padlock_instructions() {
+        check(&[0x0f, 0xa7, 0xc0], Flow::Next, None); // xstore
+        check(&[0xf3, 0x0f, 0xa6, 0xc8], Flow::Next, None); // rep xsha1
+        check(&[0xf3, 0x0f, 0xa7, 0xe8], Flow::Next, None); // rep xcryptofb
+        for bytes in [[0x0f, 0xa6, 0xc8, 0x90], [0x0f, 0xa7, 0xf0, 0x90], [0xf3, 0x0f, 0xa6, 0xd8]] {
+            assert_eq!(Eyes::new().decode(&bytes, 0x1000), Err(Undecodable::Unknown), "{}", hex(&bytes));
+        }
     }
 
     #[test]
