@@ -157,7 +157,8 @@ pub(crate) fn back_end<'d>(
         let is_unknown = |violation: &&Violation| violation.rule == "undecodable";
         let only_unknown = proof.violations.iter().any(|violation| is_unknown(&violation));
         for violation in proof.violations.iter().filter(|violation| !only_unknown || is_unknown(violation)) {
-            if let Some(id) = violation.function.and_then(|entry| program.function_at(entry.raw())) {
+            // The checker does not know functions in assembly that have no size.
+            if let Some(id) = violation.function.or(violation.old_addr).and_then(|addr| program.function_at(addr.raw())) {
                 let why = format!(
                     "{} {}: {}; old {} `{}`, new {} `{}`",
                     violation.obligation.id(),

@@ -230,14 +230,14 @@ fn padlock(bytes: &[u8]) -> Option<Decoded> {
     is_known.then(|| Decoded { len: 3 + u8::from(is_repeated), flow: Flow::Next, memory: None, is_endbr: false })
 }
 
-/// A vector instruction that yaxpeax does not know (2.2.0: `kmovw k1, r9d` and its like). None of
+/// A vector instruction that yaxpeax does not know (2.2.0: `kmovw k1, r9d` and its like, and all of XOP). None of
 /// them changes control flow, and their length follows from prefix, opcode map and ModRM alone
-/// (Intel SDM volume 2, 2.3.5 and 2.7.1).
+/// (Intel SDM volume 2, 2.3.5 and 2.7.1; AMD APM volume 4, 1.2.5). Other maps have instructions of other kinds (APX).
 fn vector_only(bytes: &[u8], addr: u64) -> Option<Decoded> {
     let shape = shape(bytes);
     // No prefix of the old kind may stand before VEX and EVEX, but for segments and address size.
     let lead = bytes.first().copied()?;
-    if !shape.vector || !matches!(lead, 0xc4 | 0xc5 | 0x62) || shape.map == 0 {
+    if !shape.vector || !matches!((lead, shape.map), (0xc4 | 0xc5, 1..=3) | (0x62, 1..=3 | 5 | 6) | (0x8f, 8..=10)) {
         return None;
     }
     let modrm_at = shape.opcode_at + 1;
@@ -259,8 +259,11 @@ fn vector_only(bytes: &[u8], addr: u64) -> Option<Decoded> {
             _ => 0,
         };
     }
-    let has_byte = shape.map == 3 || shape.map == 1 && matches!(shape.opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6);
-    len += usize::from(has_byte);
+    len += match (shape.map, shape.opcode) {
+        (3 | 8, _) | (1, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6) => 1,
+        (10, _) => 4,
+        _ => 0,
+    };
     bytes.get(..len)?;
     let next = addr.wrapping_add(len as u64);
     let memory = match memory_at {
@@ -329,6 +332,16 @@ mod tests {
         assert_eq!(usize::from(decoded.len), bytes.len(), "{}", hex(bytes));
         assert_eq!(decoded.flow, flow, "{}", hex(bytes));
         assert_eq!(decoded.memory.map(|memory| (memory.at, memory.target)), memory, "{}", hex(bytes));
+    }
+
+    #[test]
+    fn xop_instructions() {
+        check(&[0x8f, 0xe8, 0x78, 0x97, 0xd1, 0x20], Flow::Next, None); // vpmacsdql
+        check(&[0x8f, 0xe9, 0x78, 0xe2, 0xc1], Flow::Next, None); // vphsubwd
+        check(&[0x8f, 0xe8, 0x68, 0xa2, 0x1d, 0x10, 0, 0, 0, 0x20], Flow::Next, Some((5, 0x101a))); // vpcmov
+        check(&[0x8f, 0xea, 0x78, 0x10, 0x0d, 0, 0x10, 0, 0, 4, 0, 0, 0], Flow::Next, Some((5, 0x200d))); // bextr
+        // APX has other instructions behind EVEX: `adc $1, %eax`.
+        assert_eq!(Eyes::new().decode(&[0x62, 0xf4, 0x7c, 0x08, 0x83, 0xd0, 0x01, 0x90], 0x1000), Err(Undecodable::Unknown));
     }
 
     #[test]

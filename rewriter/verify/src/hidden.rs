@@ -4,7 +4,7 @@
 
 use memchr::memmem;
 use postlink_base::{NewAddr, OldAddr};
-use postlink_image::{Image, Symbol};
+use postlink_image::{Image, Symbol, elf};
 
 use crate::decode::Eyes;
 use crate::proof::{Findings, Obligation, Violation};
@@ -49,8 +49,20 @@ pub(crate) fn check_taken(cx: &Context<'_, '_>, taken: &[(u64, u64)], findings: 
     let mut places: Vec<(u64, u64)> = taken.iter().copied().filter(|&(place, _)| cx.functions.entry(place) != Some(place)).collect();
     places.sort_unstable();
     places.dedup_by_key(|place| place.0);
+    // A name makes it a label: functions in assembly often have no size, by which they would be known.
+    let mut named = vec![false; places.len()];
+    for table in [cx.old.symtab(), cx.old.dynsym()].into_iter().flatten().filter(|_| !places.is_empty()) {
+        let is_label = |symbol: &Symbol| symbol.is_defined() && !matches!(symbol.kind(), elf::STT_SECTION | elf::STT_FILE | elf::STT_TLS);
+        for symbol in table.iter().filter(is_label) {
+            if let Ok(at) = places.binary_search_by_key(&symbol.value, |place| place.0)
+                && let Some(is_named) = named.get_mut(at)
+            {
+                *is_named = true;
+            }
+        }
+    }
     let mut eyes = Eyes::new();
-    for (place, instruction) in places {
+    for ((place, instruction), _) in places.into_iter().zip(named).filter(|(_, is_named)| !is_named) {
         let is_amid = cx.old_covered.contains(place) && !cx.visited.contains(place);
         if is_amid || is_near_data(cx, &mut eyes, place) {
             findings.violate(Obligation::Code, || Violation {
