@@ -3,6 +3,7 @@
 mod boundaries;
 mod gaps;
 mod hidden;
+mod inline_tables;
 mod personality;
 mod returns;
 
@@ -21,6 +22,8 @@ pub(crate) struct Facts<'a, 'd> {
     pub(crate) extents: &'a [Extent],
     pub(crate) scans: &'a [Scan],
     pub(crate) doubts: &'a [Doubt],
+    /// A function's address, and that of a place inside of it that it takes.
+    pub(crate) own_places: &'a [(u64, u64)],
     pub(crate) outward: &'a [Outward],
     pub(crate) landing_pads: &'a [LandingPads],
     pub(crate) symbol_addrs: &'a [u64],
@@ -68,6 +71,7 @@ pub(crate) fn classify(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     doubts(program, facts);
     distances(program, facts);
     near_data(program, facts);
+    inline_tables::pin(program, facts);
     hidden::pin(program);
     ends(program);
 }
@@ -386,7 +390,7 @@ fn near_data(program: &mut Program<'_>, facts: &Facts<'_, '_>) {
     if program.obstacles.is_empty() {
         return;
     }
-    let own = facts.scans.iter().enumerate().filter(|(_, scan)| scan.takes_own_place).map(|(index, _)| FunctionId::from_index(index));
+    let own = facts.own_places.iter().filter_map(|&(_, place)| program.function_at(place));
     let others = facts.outward.iter().filter(|outward| takes_address(outward.kind)).filter_map(|outward| {
         let (id, is_entry) = program.place_of(outward.target)?;
         (!is_entry).then_some(id)

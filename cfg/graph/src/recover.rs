@@ -59,7 +59,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
 
     drop(span);
     let span = trace_span!("collect").entered();
-    let Scanned { extents, scans, fixups, doubts, got_slots, inline_words } = scanned;
+    let Scanned { extents, scans, fixups, doubts, got_slots, inline_words, own_places } = scanned;
     let functions: IndexVec<FunctionId, Function> =
         extents.iter().zip(&scans).map(|(extent, scan)| function_of(extent, scan)).collect();
     let fixups = IndexLists::from_parts(fixups, scans.iter().map(|scan| scan.fixups).collect());
@@ -124,6 +124,7 @@ pub fn recover<'d>(image: &'d Image<'d>) -> Result<Program<'d>, CfgError> {
             extents: &extents,
             scans: &scans,
             doubts: &doubts,
+            own_places: &own_places,
             outward: &outward,
             landing_pads: &landing_pads,
             symbol_addrs: &discovered.symbol_addrs,
@@ -174,6 +175,7 @@ struct Scanned {
     doubts: Vec<Doubt>,
     got_slots: Vec<u64>,
     inline_words: Vec<u64>,
+    own_places: Vec<(u64, u64)>,
 }
 
 /// Functions that one thread scans at a time.
@@ -190,6 +192,7 @@ fn scan_all(scanner: &Scanner<'_, '_>, extents: Vec<Extent>, discovered: &Discov
         doubts: Vec::new(),
         got_slots: Vec::new(),
         inline_words: Vec::new(),
+        own_places: Vec::new(),
     };
     let mut fresh = extents;
     for round in 0..=MAX_ROUNDS {
@@ -268,6 +271,7 @@ impl Scanned {
             self.doubts.extend(found.doubts);
             self.got_slots.extend(found.got_slots);
             self.inline_words.extend(found.inline_words);
+            self.own_places.extend(found.own_places);
         }
         if self.extents.is_empty() {
             (self.extents, self.scans) = (fresh, scans);

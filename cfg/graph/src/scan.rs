@@ -30,8 +30,6 @@ pub(crate) struct Scan {
     pub(crate) falls_through: bool,
     /// A trap (`ud2`, `hlt`) is not the last instruction.
     pub(crate) has_code_behind_trap: bool,
-    /// It takes the address of a place inside of itself.
-    pub(crate) takes_own_place: bool,
     /// An operand holds the distance from some place in code.
     pub(crate) counts_from_code: bool,
     /// The last instruction is a call.
@@ -41,7 +39,7 @@ pub(crate) struct Scan {
 }
 
 /// There is one for each function.
-const _: () = assert!(size_of::<Scan>() <= 32);
+const _: () = assert!(size_of::<Scan>() <= 28);
 
 /// What several functions say, in the order in which they were scanned.
 #[derive(Default)]
@@ -52,6 +50,8 @@ pub(crate) struct Found {
     pub(crate) got_slots: Vec<u64>,
     /// 8-byte words of absolute code addresses between instructions: their addresses.
     pub(crate) inline_words: Vec<u64>,
+    /// A function's address, and that of a place inside of it that it takes.
+    pub(crate) own_places: Vec<(u64, u64)>,
 }
 
 /// Code that must stay because of what a function refers to.
@@ -132,6 +132,7 @@ impl<'a, 'd> Reader<'a, 'd> {
         };
         self.relocs_at = scanner.relocs.first_in(start, self.relocs_at);
         let before = self.found.lens();
+        let [first_fixup, ..] = before;
         let mut walk = Walk::new(self, bytes, start, end);
         walk.linear();
         // A field that only moves with the whole is no sign of data.
@@ -146,7 +147,7 @@ impl<'a, 'd> Reader<'a, 'd> {
             }
         }
         let mut scan = walk.scan;
-        scan.fixups = self.finish_fixups(before.0);
+        scan.fixups = self.finish_fixups(first_fixup);
         scanner.inst_starts.merge(start, &self.starts);
         let doubt = |reason: Reason| move |&target: &u64| Doubt { from: start, target, reason };
         self.found.doubts.extend(self.doubtful_targets.iter().map(doubt(Reason::UnexplainedCodeReference)));
@@ -179,14 +180,15 @@ impl<'a, 'd> Reader<'a, 'd> {
 }
 
 impl Found {
-    const fn lens(&self) -> (usize, usize, usize) {
-        (self.fixups.len(), self.got_slots.len(), self.inline_words.len())
+    const fn lens(&self) -> [usize; 4] {
+        [self.fixups.len(), self.got_slots.len(), self.inline_words.len(), self.own_places.len()]
     }
 
-    fn truncate(&mut self, lens: (usize, usize, usize)) {
-        self.fixups.truncate(lens.0);
-        self.got_slots.truncate(lens.1);
-        self.inline_words.truncate(lens.2);
+    fn truncate(&mut self, [fixups, got_slots, inline_words, own_places]: [usize; 4]) {
+        self.fixups.truncate(fixups);
+        self.got_slots.truncate(got_slots);
+        self.inline_words.truncate(inline_words);
+        self.own_places.truncate(own_places);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::bits::AddressSet;
 use crate::code::Piece;
 use crate::decode::{Eyes, Flow};
 use crate::proof::{Findings, Obligation};
-use crate::relocations::places_in_code;
+use crate::relocations::names_in_code;
 use crate::walk::{Context, Harvest, Walker};
 
 /// Length of the padding at the start of `bytes`: NOPs, traps and, between functions, zeros.
@@ -112,6 +112,7 @@ fn walk_stretch(cx: &Context<'_, '_>, walker: &mut Walker<'_, '_, '_>, labels: &
         walker.run(from);
         let found = std::mem::take(&mut walker.harvest);
         walker.harvest = before;
+        let to = if found.findings.total() > 0 { without_freed_padding(cx, &mut walker.eyes, from, to) } else { to };
         if found.findings.total() > 0 && is_kept(cx, from, to) && !is_relocated(cx, from, to) {
             let mut found = found;
             let checked = found.findings.checked;
@@ -140,6 +141,17 @@ fn for_pieces(cx: &Context<'_, '_>, from: u64, to: u64, mut each: impl FnMut(u64
     })
 }
 
+/// The end of the stretch without the padding at its end, if that was padding and is something else now.
+fn without_freed_padding(cx: &Context<'_, '_>, eyes: &mut Eyes, from: u64, to: u64) -> u64 {
+    let len = usize::try_from(to - from).unwrap_or(usize::MAX);
+    let old = cx.old_code.from(from).and_then(|bytes| bytes.get(..len));
+    let Some((old, new)) = old.zip(cx.new_code.from(from).and_then(|bytes| bytes.get(..len))) else { return to };
+    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let rest = old.get(same..).unwrap_or(&[]);
+    let is_freed = cx.claim.piece(from).is_same && same > 0 && padding(rest, eyes, false) == rest.len();
+    if is_freed { from + same as u64 } else { to }
+}
+
 /// Whether the bytes are the same where the map puts them.
 fn is_kept(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
     for_pieces(cx, from, to, |old, new, len| {
@@ -150,10 +162,17 @@ fn is_kept(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
     })
 }
 
-/// Whether a relocation names a field in the stretch.
+/// Whether a relocation names a field in the stretch, unless neither the stretch nor what its relocations name moved.
 fn is_relocated(cx: &Context<'_, '_>, from: u64, to: u64) -> bool {
-    let places = cx.relocated.get_or_init(|| places_in_code(cx.old));
-    places.get(places.partition_point(|&place| place < from)).is_some_and(|&place| place < to)
+    /// Addends of distances are less than what is meant, by the bytes from the field to the end of its instruction.
+    const BEFORE_MAX: u64 = 8;
+    let places = cx.relocated.get_or_init(|| names_in_code(cx.old));
+    let first = places.partition_point(|place| place.0 < from);
+    let mut inside = places.iter().skip(first).take_while(|place| place.0 < to).peekable();
+    let piece = cx.claim.piece(from);
+    let stays = piece.is_same && piece.end >= to;
+    let is_same = |addr: u64| cx.references.expected(addr) == addr;
+    inside.peek().is_some() && !(stays && inside.all(|&(_, named)| (0..=BEFORE_MAX).all(|more| is_same(named.wrapping_add(more)))))
 }
 
 fn mark_new(cx: &Context<'_, '_>, from: u64, to: u64) {

@@ -246,3 +246,21 @@ pub(crate) fn places_in_code(image: &Image<'_>) -> Vec<u64> {
     places.par_sort_unstable();
     places
 }
+
+/// The same with what the relocations name, symbol and addend. Symbols of other files have no address.
+pub(crate) fn names_in_code(image: &Image<'_>) -> Vec<(u64, u64)> {
+    let is_code = |target: usize| image.sections().get(target).is_some_and(|section| section.is_exec());
+    let tables = image.static_relocations().filter(|&(_, target)| is_code(target));
+    let named = |(table, _): (usize, usize)| {
+        let link = image.sections().get(table).map_or(0, |section| section.link);
+        let symbols = image.symbol_table(link as usize);
+        image.rela_table(table).iter().map(move |relocation| {
+            let symbol = symbols.and_then(|symbols| symbols.get(relocation.symbol as usize));
+            let value = symbol.map_or(0, |symbol| symbol.value);
+            (relocation.offset, value.wrapping_add_signed(relocation.addend))
+        })
+    };
+    let mut places: Vec<(u64, u64)> = tables.flat_map(named).collect();
+    places.par_sort_unstable();
+    places
+}

@@ -54,8 +54,8 @@ pub(crate) struct Context<'a, 'd> {
     /// for one of the ways they are reached on.
     pub(crate) glue_starts: AddressSet,
     pub(crate) glue_fits: AddressSet,
-    /// Addresses of all relocated fields of old code; read when first needed.
-    pub(crate) relocated: OnceLock<Vec<u64>>,
+    /// Addresses of all relocated fields of old code, and what their relocations name; read when first needed.
+    pub(crate) relocated: OnceLock<Vec<(u64, u64)>>,
     /// Old addresses from which a walk is started anyway.
     pub(crate) roots: AddressSet,
     /// Old addresses that are values somewhere.
@@ -85,7 +85,7 @@ pub(crate) struct Harvest {
     /// Addresses of distances that code takes (`lea`), the starts of tables: the address, and the
     /// old instruction.
     pub(crate) data_taken: Vec<(u64, u64)>,
-    /// Code addresses that instructions take and that moved, with the instruction.
+    /// Code addresses that instructions take, with the instruction.
     pub(crate) code_taken: Vec<(u64, u64)>,
     /// Code addresses used as values by instructions: entries, labels, or constants among code.
     pub(crate) weak_roots: Vec<u64>,

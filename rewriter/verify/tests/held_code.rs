@@ -25,6 +25,8 @@ asm(".section xray_instr_mat, \"aw\"\n.quad first - ., second - .\n.text\n");
 asm(".globl xuntime.pclntab, xuntime.text, xuntime.etext, stg_upd_frame_inf0\n"
     "xuntime.pclntab = pointer\nxuntime.text = first\nxuntime.etext = second\nstg_upd_frame_inf0 = pointer\n");
 asm(".globl takes\n.type takes, @function\ntakes: .cfi_startproc\nlea .Lplace(%rip), %rax\nmov $0x5a5a5a5a, %ecx\npush %rbx\n.Lplace: pop %rbx\nret\n.cfi_endproc\n.size takes, . - takes\n");
+asm(".skip 5000, 0x90\n.globl dispatch\n.type dispatch, @function\ndispatch: .cfi_startproc\nlea first(%rip), %rax\nlea .Lwords(%rip), %rcx\nret\n.cfi_endproc\n.size dispatch, . - dispatch\n"
+    ".Lwords: .quad 0x6e6e6e6e6e6e6e6e, 0x6f6f6f6f6f6f6f6f\n");
 int main(int argc, char **argv) { printf("%d %d\n", first(argc), pointer(argc)); return choose(argc) == 0; }
 "#;
 
@@ -131,6 +133,22 @@ fn code_that_operands_count_from_stays() {
     old[at + 16..at + 24].copy_from_slice(&addend.to_le_bytes());
     let proof = proof(&old, &new);
     assert!(violates(&proof, "hidden-distance") && violates(&proof, "base-in-code"), "{:#?}", proof.violations);
+}
+
+#[test]
+fn tables_among_code_lead_to_the_same_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let Files { mut old, mut new } = files(folder.path());
+    assert!(proof(&old, &new).is_proven());
+    let first = symbol(&old, "first");
+    let distances = ["second", "choose"].map(|name| symbol(&old, name).wrapping_sub(first));
+    for file in [&mut old, &mut new] {
+        for (distance, word) in distances.into_iter().zip([[0x6e; 8], [0x6f; 8]]) {
+            let at = file.windows(8).position(|bytes| bytes == word).unwrap();
+            file[at..at + 8].copy_from_slice(&distance.to_le_bytes());
+        }
+    }
+    assert!(violates(&proof(&old, &new), "inline-table"));
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub(super) struct Walk<'r, 'a, 'd> {
     other_fixups: usize,
     starts: &'r mut [u64],
     own_targets: &'r mut Vec<u64>,
-    /// Addresses inside of the function that it takes.
-    own_taken: Vec<u64>,
+    /// Number of places inside of other functions that these take.
+    other_places: usize,
     doubtful_targets: &'r mut Vec<u64>,
     code_read_as_data: &'r mut Vec<u64>,
     relocs_at: usize,
@@ -45,10 +45,10 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
             end,
             scan: Scan::default(),
             other_fixups: reader.found.fixups.len(),
-            found: &mut reader.found,
             starts: &mut reader.starts,
             own_targets: &mut reader.own_targets,
-            own_taken: Vec::new(),
+            other_places: reader.found.own_places.len(),
+            found: &mut reader.found,
             doubtful_targets: &mut reader.doubtful_targets,
             code_read_as_data: &mut reader.code_read_as_data,
             relocs_at: reader.relocs_at,
@@ -201,11 +201,11 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
         }
         self.check_own_targets();
         // No label: data is meant, at some distance.
-        let is_amid = |&target: &u64| {
+        let is_amid = |&(_, target): &(u64, u64)| {
             let Ok(at) = usize::try_from(target - self.start) else { return false };
             covered.get(at).copied().unwrap_or(false) && !self.marked(at)
         };
-        if self.own_taken.iter().any(is_amid) {
+        if self.found.own_places.iter().skip(self.other_places).any(is_amid) {
             self.scan.pinned.get_or_insert(Reason::ReferenceIntoInstruction);
         }
         self.doubtful_bytes(&covered, &relocs);
@@ -483,8 +483,7 @@ impl<'r, 'a, 'd> Walk<'r, 'a, 'd> {
 
     /// The address of a place inside the function is taken.
     fn take_own(&mut self, target: u64) {
-        self.own_taken.push(target);
-        self.scan.takes_own_place = true;
+        self.found.own_places.push((self.start, target));
         self.rigid(Reason::InteriorAddressTaken);
     }
 

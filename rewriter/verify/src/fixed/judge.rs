@@ -199,6 +199,15 @@ impl<'c, 'a, 'd> Judge<'c, 'a, 'd> {
         {
             self.taken.push((target, pair.start + at as u64 - 1));
         }
+        // `lea` of a place in code that is no function: a table of distances, perhaps, for the walk.
+        if self.cx.old_code.contains(target)
+            && at > 0
+            && pair.old.get(at - 1) == Some(&0x8d)
+            && pair.old.get(at).is_some_and(|&byte| is_modrm(byte))
+            && self.cx.functions.entry(target) != Some(target)
+        {
+            return false;
+        }
         !self.places.may_hold(target) || self.is_operand_clean(pair, at, target)
     }
 

@@ -120,7 +120,7 @@ impl Walker<'_, '_, '_> {
                 if memory.taken && memory.target != other.target && !cx.relocations.from_code.is_empty() && cx.old_code.contains(memory.target) {
                     return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
                 }
-                if memory.taken && cx.old_code.contains(memory.target) && !cx.claim.piece(memory.target).is_same {
+                if memory.taken && cx.old_code.contains(memory.target) {
                     self.harvest.code_taken.push((memory.target, old));
                 }
                 if cx.references.loses_low_bit(memory.target) {
@@ -166,7 +166,7 @@ impl Walker<'_, '_, '_> {
             if field.kind().is_absolute() && new_value != value && !cx.relocations.from_code.is_empty() && cx.old_code.contains(target) {
                 return Err(mismatch("base-in-code", "operands count from places in code, and this one moved"));
             }
-            if field.kind() != FieldKind::GotLoad && cx.old_code.contains(target) && !cx.claim.piece(target).is_same {
+            if field.kind() != FieldKind::GotLoad && cx.old_code.contains(target) {
                 self.harvest.code_taken.push((target, old));
             }
             self.harvest.findings.checked.operands += 1;
