@@ -25,6 +25,7 @@ mod roots;
 mod run;
 mod symbols;
 mod tables;
+mod taken;
 mod unwind;
 mod walk;
 

@@ -16,7 +16,7 @@ use crate::relocations::StaticRelocations;
 use crate::unwind::{Frames, UnwindTables};
 use crate::walk::{Context, Harvest, Walker};
 use crate::folds::{self, Folds};
-use crate::{file, gaps, hidden, pointers, returns, roots, symbols, tables, unwind};
+use crate::{file, gaps, hidden, pointers, returns, roots, symbols, tables, taken, unwind};
 
 /// What to check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -271,8 +271,8 @@ fn walk_all(cx: &Context<'_, '_>, roots: &[u64], options: &CheckOptions) -> (Har
             return (harvest, entries);
         } else {
             rest_done = true;
-            let taken = std::mem::take(&mut harvest.code_taken);
-            hidden::check_taken(cx, &taken, &mut harvest.findings);
+            let code_taken = std::mem::take(&mut harvest.code_taken);
+            taken::check(cx, &code_taken, &mut harvest.findings);
             let labels = std::mem::take(&mut harvest.weak_roots);
             harvest = harvest.merge(gaps::walk_rest(cx, labels));
         }

@@ -17,7 +17,7 @@ const SKIPPED_MAX: usize = 4;
 const ENTRIES_MIN: usize = 2;
 
 /// Entries that are read of one.
-const ENTRIES_MAX: usize = 1 << 14;
+const ENTRIES_MAX: usize = 1 << 12;
 
 /// Pairs of table and base that are tried for one function. Nothing that a function takes moves if it has more.
 const PAIRS_MAX: usize = 1 << 10;
