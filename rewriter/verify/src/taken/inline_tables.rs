@@ -37,9 +37,12 @@ pub(super) fn check(
     for group in by_function.chunk_by(|a, b| a.0 == b.0) {
         let is_one = group.first().is_some_and(|taken| cx.functions.extent(taken.1).is_function);
         // Where functions end is not known in assembly without sizes.
-        let belong = |a: u64, b: u64| is_one || a.abs_diff(b) <= BESIDE;
+        let around = |at: u64| {
+            let first = if is_one { 0 } else { group.partition_point(|taken| taken.1.saturating_add(BESIDE) < at) };
+            group.iter().skip(first).take_while(move |taken| is_one || taken.1 <= at.saturating_add(BESIDE))
+        };
         let tables = group.iter().filter(|taken| is_table(taken.2));
-        let pairs = tables.flat_map(|table| group.iter().filter(|base| belong(table.1, base.1)).map(|base| (table.2, base.2)));
+        let pairs = tables.flat_map(|table| around(table.1).map(|base| (table.2, base.2)));
         let mut pairs: Vec<(u64, u64)> = pairs.filter(|pair| pair.0 != pair.1).take(PAIRS_MAX).collect();
         pairs.sort_unstable();
         pairs.dedup();
